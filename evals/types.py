@@ -1,0 +1,144 @@
+"""The contract between encoders and everything that uses them.
+
+Legend of shape letters, one for the whole project:
+B batch, N items (images, samples), H W token grid (rows, columns), D channels of a feature, Y X pixels (rows, columns),
+C classes, K neighbours or key points, T prompts, L layers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from evals.errors import DataError
+from evals.record import EncoderCard
+
+Triple = tuple[float, float, float]
+Filter = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """What an encoder wants of an image: it fills in what the protocol leaves open (geometry is the protocol's)."""
+
+    size: int
+    """Native side in pixels: what the weights were published at."""
+    patch: int
+    """Pixels a token, along each axis (the stride of a convolutional encoder); inputs must be multiples of it."""
+    interpolation: Filter
+    antialias: bool
+    resize: Literal["crop", "squash"]
+    """How the encoder's own pipeline makes a square: short side and centre crop, or both sides at once."""
+    mean: Triple
+    """Channel means of RGB in [0, 1]; subtracted inside the encoder and nowhere else."""
+    std: Triple
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One forward pass."""
+
+    pooled_BD: Float[Tensor, "B D"] | None
+    """The documented global feature of the encoder; None where it has none ("no cls")."""
+    patches_BHWD: Float[Tensor, "B H W D"]
+    """Patch tokens of the last layer after the final norm where one exists, prefix tokens removed, row-major."""
+    layers: tuple[Float[Tensor, "B H W D"], ...] = ()
+    """Maps of the layers that were asked for, in the order asked, with the final norm applied."""
+
+
+class Encoder(nn.Module, ABC):
+    """A frozen vision encoder: always in eval mode, without gradients, in fp32 weights.
+
+    A subclass implements `encode` and nothing else of the call; normalisation and every check live here, so that no
+    adapter can forget them.
+    """
+
+    card: EncoderCard
+    spec: ImageSpec
+    mean: Tensor
+    std: Tensor
+    dim: int
+    """Channels of a patch feature."""
+    depth: int
+    """Number of blocks (stages for a convolutional encoder); layers are indexed 0 .. depth - 1."""
+    rope_blocks: int
+    """Blocks that rotate their keys and queries by coordinates, so that their scale can be drawn at random; 0: none."""
+
+    def __init__(self, card: EncoderCard, spec: ImageSpec, *, dim: int, depth: int, rope_blocks: int = 0) -> None:
+        super().__init__()
+        self.card, self.spec = card, spec
+        self.dim, self.depth, self.rope_blocks = dim, depth, rope_blocks
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    @abstractmethod
+    def encode(
+        self,
+        images_B3YX: Float[Tensor, "B 3 Y X"],
+        layers: Sequence[int],
+        rope_scales_L: Float[Tensor, " L"] | None,
+    ) -> Features:
+        """Features of normalised images whose sides are multiples of the patch."""
+
+    @final
+    def train(self, mode: bool = True) -> "Encoder":
+        """Frozen means eval mode, always: asking for train mode changes nothing."""
+        return super().train(False)
+
+    @final  # type: ignore[misc] # torch declares forward as an attribute
+    @torch.no_grad()
+    def forward(
+        self,
+        images_B3YX: Float[Tensor, "B 3 Y X"],
+        *,
+        layers: Sequence[int] = (),
+        rope_scales_L: Float[Tensor, " L"] | None = None,
+    ) -> Features:
+        """Features of RGB images in [0, 1].
+
+        `rope_scales_L` multiplies the rotary coordinates, one factor a block (the `official` head training draws them
+        at random); encoders without rotary positions take none.
+        Raises DataError for another range, dtype, or a side that is no multiple of the patch.
+        """
+        self._check(images_B3YX, rope_scales_L)
+        return self.encode((images_B3YX - self.mean) / self.std, layers, rope_scales_L)
+
+    def _check(self, images_B3YX: Tensor, rope_scales_L: Tensor | None) -> None:
+        name, patch = self.card.name, self.spec.patch
+        if images_B3YX.dtype != torch.float32 or images_B3YX.ndim != 4 or images_B3YX.shape[1] != 3:
+            raise DataError(
+                f"{name} takes float32 RGB of shape [B, 3, Y, X]; got {images_B3YX.dtype} {tuple(images_B3YX.shape)}."
+            )
+        low, high = images_B3YX.aminmax()
+        if low < 0 or high > 1:
+            raise DataError(f"{name} takes RGB in [0, 1] (it normalises itself); got values {low:.3g} to {high:.3g}.")
+        rows, columns = images_B3YX.shape[2:]
+        if rows % patch or columns % patch:
+            raise DataError(
+                f"{name} has patches of {patch} px and got an image of {rows} x {columns}; "
+                f"nearest: {nearest_multiple(rows, patch)} x {nearest_multiple(columns, patch)}."
+            )
+        if rope_scales_L is not None and len(rope_scales_L) != self.rope_blocks:
+            raise DataError(f"{name} has {self.rope_blocks} rotary blocks; got {len(rope_scales_L)} scales.")
+
+
+class TextAlignedEncoder(Encoder):
+    """An encoder whose images can be compared with text."""
+
+    @abstractmethod
+    def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "T D"]:
+        """Unit text vectors; owns tokenizer, canonicalisation, padding and context length."""
+
+    @abstractmethod
+    def encode_image(self, features: Features) -> Float[Tensor, "B D"]:
+        """Unit image vectors in the text space; owns projections and adapter heads."""
+
+
+def nearest_multiple(side: int, patch: int) -> int:
+    """The multiple of `patch` nearest to `side` (the smaller one at a tie, at least one patch): 512 -> 518 for 14."""
+    below = side // patch * patch
+    return max(patch, below if side - below <= below + patch - side else below + patch)

@@ -1,0 +1,99 @@
+"""Records survive the trip to disk, and say clearly when they cannot be read."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.errors import ResultsError
+from evals.record import (
+    SCHEMA_VERSION,
+    Artifact,
+    DatasetCard,
+    EncoderCard,
+    Frozen,
+    Interval,
+    Record,
+    Score,
+    Task,
+    read_record,
+    read_records,
+    record_path,
+    write_record,
+)
+
+CARD = EncoderCard("timm:vit/x", "timm", "vit_x", "random", "ab" * 32, "MIT", 16, 224, "cls", text=False, random=True)
+TASK = Task("in1k-knn", 1, "paper", {"k": (10,), "vote": "majority"})
+DATA = DatasetCard("imagenet-1k", None, ("train", "val"), "cd" * 32, {"train": 4, "val": 2}, {"train": 4, "val": 2})
+
+
+def record() -> Record:
+    """A record with every part filled."""
+    return Record(
+        status="success",
+        created="2026-01-01T00:00:00Z",
+        encoder=CARD,
+        task=TASK,
+        standard=True,
+        dataset=DATA,
+        metrics=(
+            Score("top1", 50.0, "percent", True, True, Interval(40.0, 60.0, 0.95, "cluster-bootstrap", 1000, "image")),
+        ),
+        frozen=Frozen("a", "a", ok=True),
+        artifacts=(Artifact("predictions/x.npz", "ef"),),
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """What was written is what is read (tuples inside params become lists, as JSON has no tuples)."""
+    path = tmp_path / "e" / "w" / "in1k-knn@paper.json"
+    write_record(path, record())
+    read = read_record(path)
+    assert read == dataclasses.replace(record(), task=dataclasses.replace(TASK, params={"k": [10], "vote": "majority"}))
+    assert read.primary is not None
+    assert read.primary.value == 50.0
+    assert [found for found, _ in read_records(tmp_path)] == [path]
+
+
+def test_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A file from the future names both numbers and the mend."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(json.loads(record().to_json()) | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(ResultsError, match=r"schema 2; this version reads up to 1\. Upgrade"):
+        read_record(path)
+
+
+def test_unknown_keys_of_later_additions_are_ignored(tmp_path: Path) -> None:
+    """The schema grows by addition only, so an extra key is no error."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(json.loads(record().to_json()) | {"added_later": 1}))
+    assert read_record(path).status == "success"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 1}', "null"])
+def test_broken_record_is_named(tmp_path: Path, text: str) -> None:
+    """A file that is no record names itself and the mend."""
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ResultsError, match=r"a\.json is not a result record"):
+        read_record(path)
+
+
+def test_not_a_number_cannot_be_written() -> None:
+    """NaN is not a score: records refuse it."""
+    bad = dataclasses.replace(record(), metrics=(Score("top1", float("nan"), "percent", True),))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        bad.to_json()
+
+
+def test_path_separates_every_departure() -> None:
+    """Standard results have the plain name; changed constants and other data get a hash of their own."""
+    root = Path("results")
+    plain = record_path(root, CARD, TASK, standard=True, dataset=DATA)
+    assert plain == root / "timm-vit-x" / ("ab" * 6) / "in1k-knn@paper.json"
+    changed = record_path(root, CARD, dataclasses.replace(TASK, params={"k": (20,)}), standard=False, dataset=DATA)
+    other = record_path(root, CARD, TASK, standard=False, dataset=dataclasses.replace(DATA, fingerprint="00"))
+    assert len({plain, changed, other}) == 3
+    assert changed.name.startswith("in1k-knn@paper-")
+    assert len(changed.stem) == len("in1k-knn@paper-") + 8
