@@ -1,0 +1,64 @@
+"""How large a world is, and which classes it has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from evals.miniature.textures import TEXTURES
+from evals.miniature.things import FAMILIES
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Counts and picture sides of a world.
+
+    `classes` object classes with `class_train` and `class_val` images each; `dense_train` and `dense_val` images for
+    either dense set, NYU rooms seen from `views_train` and `views_val` places; `categories` of correspondence with
+    `splits` (train, validation, test) images each and at most `pairs` pairs a category. Pictures have a short side of
+    `short` pixels and a long side up to `long`.
+    """
+
+    classes: int
+    class_train: int
+    class_val: int
+    dense_train: int
+    dense_val: int
+    views_train: int
+    views_val: int
+    categories: int
+    splits: tuple[int, int, int]
+    pairs: tuple[int, int, int]
+    short: int
+    long: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """The (height, width) of pictures."""
+        middle = (self.short + self.long) // 2
+        s = self.short
+        return ((s, s), (s, middle), (s, self.long), (middle, s), (self.long, s))
+
+
+SIZES: Mapping[str, Size] = MappingProxyType(
+    {
+        "small": Size(20, 80, 20, 240, 60, 4, 2, 10, (14, 4, 18), (80, 6, 150), 128, 160),
+        "tiny": Size(5, 6, 3, 6, 3, 2, 1, 3, (1, 1, 2), (80, 6, 150), 64, 80),
+    }
+)
+
+
+def object_classes() -> list[tuple[str, str]]:
+    """(family, texture) of every class. Each shape comes in two textures and each texture on four shapes, so that
+    neither alone tells the class.
+    """
+    count = len(TEXTURES)
+    return [
+        (family, TEXTURES[(i + step) % count])
+        for i, family in enumerate(FAMILIES)
+        for step in (0, 1 if i < count else 2)
+    ]
+
+
+def class_names() -> list[tuple[str, str]]:
+    """(wnid, English name) of every class in the order of the class index."""
+    return [(f"n9{1 + i:07d}", f"{texture} {family}") for i, (family, texture) in enumerate(object_classes())]
