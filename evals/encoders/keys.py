@@ -1,0 +1,61 @@
+"""What a value of an entry must be: each reader returns the value or raises UsageError saying where and what."""
+
+from collections.abc import Callable
+from typing import Any
+
+from evals.errors import UsageError, unknown
+
+Triple = tuple[float, float, float]
+Reader = Callable[[str, object], Any]
+"""(where, value) -> value."""
+
+
+def text(where: str, value: object) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{where} must be text; got {value!r}.")
+    return value
+
+
+def whole(where: str, value: object) -> int:
+    """A whole number from 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{where} must be a whole number from 0; got {value!r}.")
+    return value
+
+
+def side(where: str, value: object) -> int:
+    """A whole number from 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{where} must be a whole number from 1; got {value!r}.")
+    return value
+
+
+def flag(where: str, value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{where} must be true or false; got {value!r}.")
+    return value
+
+
+def triple(where: str, value: object) -> Triple:
+    """One number for each of R, G and B."""
+    if isinstance(value, list | tuple) and len(value) == 3 and all(type(v) in (int, float) for v in value):
+        return (float(value[0]), float(value[1]), float(value[2]))
+    raise UsageError(f"{where} must be three numbers (R, G, B in [0, 1]); got {value!r}.")
+
+
+def one_of(*choices: str) -> Callable[[str, object], str]:
+    """One of these words."""
+
+    def read(where: str, value: object) -> str:
+        if value not in choices:
+            raise unknown(where, str(value), list(choices))
+        return str(value)
+
+    return read
+
+
+def or_null(read: Reader) -> Reader:
+    """Nothing, or what `read` takes."""
+    return lambda where, value: None if value is None else read(where, value)

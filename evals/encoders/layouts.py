@@ -1,0 +1,72 @@
+"""From the names of a checkpoint to those of timm's model, without losing what timm's own conversion would drop."""
+
+import contextlib
+import importlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from timm.models.eva import Eva
+from torch import Tensor
+
+from evals.encoders.entry import EncoderEntry
+from evals.errors import WeightsError
+
+_PERIODS = "rope_embed.periods"
+_FILTER_FAILURES = (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError)
+
+
+def to_timm(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> Mapping[str, Tensor]:
+    """A file's tensors under timm's names, by timm's own filter; one that does not fit comes back as it is."""
+    tensors = _fold_masks(tensors, model, entry)
+    convert = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    # The filter prints when it drops what a model has no place for.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(*_FILTER_FAILURES):
+        converted: dict[str, Tensor] = convert(dict(tensors), model)
+        return converted
+    return tensors
+
+
+def restore_periods(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Use the rotary periods of the checkpoint where it has them: timm makes its own, and files may hold rounded ones.
+
+    Raises WeightsError when their number is another.
+    """
+    if _PERIODS not in tensors:
+        return
+    own = getattr(getattr(model, "rope", None), "periods", None)
+    given = tensors[_PERIODS].float()
+    if own is None or own.shape != given.shape or not bool(((given > 0) & given.isfinite()).all()):
+        wanted = "none" if own is None else f"{own.numel()} positive numbers"
+        raise WeightsError(f"{_PERIODS} holds {given.tolist()}; the architecture takes {wanted}.")
+    own.copy_(given)
+
+
+def classifier_keys(model: Any) -> list[str]:
+    """Prefixes of the keys of a classifier, which is not built."""
+    names = model.pretrained_cfg.get("classifier") or ()
+    return [f"{name}." for name in ([names] if isinstance(names, str) else names)]
+
+
+def _fold_masks(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> Mapping[str, Tensor]:
+    """Biases of the DINOv3 layout times their 0/1 masks. Raises WeightsError where that leaves what timm would drop."""
+    if "storage_tokens" not in tensors or not isinstance(model, Eva):
+        return tensors
+    folded = dict(tensors)
+    first: Any = model.blocks[0]
+    biased = first.attn.q_bias is not None
+    for key in [key for key in tensors if key.endswith("attn.qkv.bias")]:
+        mask = tensors.get(f"{key}_mask")
+        if mask is not None and mask.shape != tensors[key].shape:
+            raise WeightsError(f"{key}_mask of {entry.name} has another shape than its bias: {tuple(mask.shape)}.")
+        folded[key] = tensors[key] if mask is None else tensors[key] * mask
+        query, keys, value = folded[key].chunk(3)
+        if mask is not None and not bool((keys == 0).all()):
+            raise WeightsError(f"{key} of {entry.name}: the mask leaves a bias on the keys, which {entry.model} lacks.")
+        if not biased and bool((query != 0).any() | (value != 0).any()):
+            raise WeightsError(
+                f"{key} of {entry.name} is not zero, and {entry.model} has no such bias: use timm's *_qkvb model."
+            )
+    return folded

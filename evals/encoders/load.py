@@ -1,0 +1,45 @@
+"""From an entry to a frozen encoder, and the digest that proves it stayed so."""
+
+import hashlib
+import importlib
+import warnings
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from evals.encoders.entry import EncoderEntry, card
+from evals.encoders.weights import looks_fresh
+from evals.files import DigestMemo
+from evals.types import Encoder
+
+
+def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
+    """Build the encoder of an entry on the CPU, in fp32, frozen, with its weights.
+
+    Weights that look freshly initialised give a warning, and the card says `random`. Raises UnavailableError for
+    weights or a library that are not here, WeightsError for a file that does not fit or cannot be read safely.
+    """
+    known = card(entry, digests)
+    adapter: Any = importlib.import_module(f"evals.encoders.{entry.source}")
+    encoder = cast("Encoder", adapter.build(entry, known)).float().requires_grad_(False).eval()
+    if entry.weights not in ("random", "none") and (why := looks_fresh(encoder)) is not None:
+        warnings.warn(
+            f"the weights of {entry.name} look as if they had never been trained: {why}. "
+            "The record is stamped random; check that this is the right file.",
+            stacklevel=2,
+        )
+        encoder.card = replace(encoder.card, random=True)
+    return encoder
+
+
+def digest(module: nn.Module) -> str:
+    """sha256 of every parameter and buffer, non-persistent ones included: names, dtypes, shapes and bytes."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

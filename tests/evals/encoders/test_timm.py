@@ -1,0 +1,236 @@
+"""The timm adapter against timm itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from evals.encoders.entry import read_entry, resolve
+from evals.encoders.load import load
+from evals.errors import UsageError, WeightsError
+from evals.files import DigestMemo
+from evals.types import Encoder, ImageSpec
+
+VIT = {"source": "timm", "model": "vit_tiny_patch16_224.augreg_in21k", "licence": "x", "size": 224, "patch": 16}
+PE = {"source": "timm", "model": "vit_pe_core_tiny_patch16_384.fb", "licence": "x", "size": 384, "patch": 16}
+
+
+def shaken(name: str, **options: Any) -> Any:
+    """A timm model with every parameter moved, so that no layer is a no-op."""
+    model: Any = timm.create_model(name, **options).eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def encoder_of(model: nn.Module, values: dict[str, object], folder: Path) -> Encoder:
+    """The encoder of an entry with the weights of a timm model."""
+    path = folder / "w.safetensors"
+    save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
+    return load(read_entry("mine", {**values, "weights": str(path)}), DigestMemo(None))
+
+
+def image(rows: int, columns: int) -> Tensor:
+    """Random pixels."""
+    return torch.rand(2, 3, rows, columns, generator=torch.Generator().manual_seed(rows))
+
+
+def test_the_class_token_is_token_0_and_no_mean(tmp_path: Path) -> None:
+    """For DINOv3 the adapter gives token 0 after the norm; timm's own pooled output is the mean of the patches."""
+    model = shaken("vit_small_patch16_dinov3.lvd1689m", num_classes=0)
+    values = {**VIT, "model": "vit_small_patch16_dinov3.lvd1689m", "global_feature": "cls", "normalise": "raw"}
+    encoder = encoder_of(model, values, tmp_path)
+    pixels = image(64, 96)
+    features = encoder(pixels)
+    with torch.no_grad():
+        tokens, pooled = model.forward_features(pixels), model(pixels)
+    assert features.pooled_BD is not None
+    assert torch.equal(features.pooled_BD, tokens[:, 0])
+    assert torch.equal(features.patches_BHWD.flatten(1, 2), tokens[:, 5:])
+    assert not torch.allclose(features.pooled_BD, pooled, atol=0.1)
+    torch.testing.assert_close(features.patches_BHWD.mean((1, 2)), pooled)
+
+
+def test_a_classifier_in_the_file_is_left_out(tmp_path: Path) -> None:
+    """A checkpoint with a classification head loads without it, at the native size and another."""
+    model = shaken("vit_tiny_patch16_224.augreg_in21k", num_classes=10, dynamic_img_size=True)
+    encoder = encoder_of(model, {**VIT, "global_feature": "cls", "normalise": "half"}, tmp_path)
+    for size in ((224, 224), (64, 96)):
+        with torch.no_grad():
+            tokens = model.forward_features((image(*size) - 0.5) / 0.5)
+        assert torch.equal(encoder(image(*size)).pooled_BD, tokens[:, 0])
+
+
+def test_the_attention_pool_comes_before_the_projection(tmp_path: Path) -> None:
+    """For PE-core the global feature is the pooled 192 numbers; the 512 of the projection are for text."""
+    model = shaken("vit_pe_core_tiny_patch16_384.fb", num_classes=512)
+    encoder = encoder_of(model, {**PE, "global_feature": "attn_pool", "normalise": "raw"}, tmp_path)
+    pixels = image(384, 384)
+    features = encoder(pixels)
+    with torch.no_grad():
+        tokens = model.forward_features(pixels)
+        pooled = model.attn_pool(tokens)
+    torch.testing.assert_close(features.pooled_BD, pooled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.patches_BHWD.flatten(1, 2), tokens[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_block_outputs_under_the_final_norm(tmp_path: Path) -> None:
+    """Layer i is what block i gives, counted from 0, under the final norm, prefix removed."""
+    model = shaken("vit_small_patch16_dinov3.lvd1689m", num_classes=0)
+    values = {**VIT, "model": "vit_small_patch16_dinov3.lvd1689m", "global_feature": "cls", "normalise": "raw"}
+    encoder = encoder_of(model, values, tmp_path)
+    seen: dict[int, Tensor] = {}
+    for index in (2, 9):
+        model.blocks[index].register_forward_hook(lambda m, i, out, index=index: seen.__setitem__(index, out))
+    with torch.no_grad():
+        model.forward_features(image(32, 48))
+        expected = [model.norm(seen[index])[:, 5:].reshape(2, 2, 3, -1) for index in (9, 2)]
+    layers = encoder(image(32, 48), layers=(9, 2)).layers
+    assert all(torch.equal(one, other) for one, other in zip(layers, expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (256, 256), (64, 96), (80, 48), (16, 16)])
+def test_rotary_scales_of_one_change_no_bit(size: tuple[int, int]) -> None:
+    """The block loop with explicit scales is the library's own pass when every factor is 1."""
+    encoder = _shaken_eupe()
+    plain = encoder(image(*size), layers=(3,))
+    scaled = encoder(image(*size), layers=(3,), rope_scales_L=torch.ones(12))
+    assert torch.equal(plain.patches_BHWD, scaled.patches_BHWD)
+    assert torch.equal(plain.pooled_BD, scaled.pooled_BD)
+    assert torch.equal(plain.layers[0], scaled.layers[0])
+
+
+def test_each_block_has_a_rotary_scale_of_its_own() -> None:
+    """A factor at block 7 leaves the layers before it alone and changes those from it on."""
+    encoder = _shaken_eupe()
+    scales = torch.ones(12)
+    scales[7] = 1.9
+    plain = encoder(image(64, 96), layers=(6, 7))
+    scaled = encoder(image(64, 96), layers=(6, 7), rope_scales_L=scales)
+    assert torch.equal(plain.layers[0], scaled.layers[0])
+    assert (plain.layers[1] - scaled.layers[1]).abs().max() > 1e-3
+
+
+def test_a_rotary_scale_equals_slower_periods() -> None:
+    """Coordinates times s are periods divided by s, so one factor for all blocks has a second way to be computed."""
+    encoder = _shaken_eupe()
+    scaled = encoder(image(64, 96), rope_scales_L=torch.full((12,), 2.0)).patches_BHWD
+    periods = encoder.get_buffer("model.rope.periods")
+    periods.div_(2)
+    assert torch.equal(encoder(image(64, 96)).patches_BHWD, scaled)
+
+
+def _shaken_eupe() -> Encoder:
+    encoder = load(resolve("eupe-vit-t", weights="random"), DigestMemo(None))
+    generator = torch.Generator().manual_seed(5)
+    for parameter in encoder.parameters():
+        parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "patch", "size", "std"),
+    [
+        ("vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", "cls", 16, 256, 0.229),
+        ("vit_base_patch16_siglip_224.v2_webli", "attn_pool", 16, 224, 0.5),
+        ("vit_pe_spatial_tiny_patch16_512.fb", "none", 16, 512, 0.5),
+        ("vit_pe_lang_large_patch14_448.fb", "none", 14, 448, 0.5),
+        ("vit_base_patch16_clip_224.openai", "cls", 16, 224, 0.26862954),
+        ("convnext_tiny.eupe_lvd1689m", "gap_norm", 32, 256, 0.229),
+    ],
+)
+def test_what_timm_tells_of_a_model(model: str, kind: str, patch: int, size: int, std: float) -> None:
+    """By name alone: global feature from the structure, the rest from timm's configuration; the hub id is timm's."""
+    entry = resolve(f"timm:{model}")
+    assert (entry.global_feature, entry.patch, entry.size, entry.std[0]) == (kind, patch, size, std)
+    assert entry.hub == f"timm/{model}"
+    assert entry.name == f"timm:{model}"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("vit_tiny_patch16_dinov3_qkv.eupe", "timm has no model .*Nearest: .*vit_tiny_patch16_dinov3_qkvb"),
+        ("resnet50.a1_in1k", "timm.models.resnet; patch features are taken from"),
+        ("vit_base_patch16_siglip_gap_224.v2_webli", "only a mean over patches.*global_feature: none"),
+        ("eva02_tiny_patch14_224.mim_in22k", "only a mean over patches.*global_feature: none"),
+        ("convnext_tiny_hnf.a2h_in1k", "no final norm"),
+    ],
+)
+def test_what_timm_does_not_tell_is_refused(model: str, words: str) -> None:
+    """An unknown name, a kind of model without a patch map, or an ambiguous global feature says what to do."""
+    with pytest.raises(UsageError, match=words):
+        resolve(f"timm:{model}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"global_feature": "attn_pool"}, "vit_tiny.* has none, cls"),
+        ({"global_feature": "cls", "patch": 14}, "says patch 14; .* has 16"),
+        ({"global_feature": "cls", "dim": 384}, "says dim 384; .* has 192"),
+        ({"global_feature": "cls", "depth": 11}, "says depth 11; .* has 12"),
+    ],
+)
+def test_an_entry_that_does_not_fit_its_model(changes: dict[str, object], words: str) -> None:
+    """What the entry says is held against the model."""
+    with pytest.raises(UsageError, match=words):
+        load(read_entry("mine", {**VIT, "weights": "random", **changes}), DigestMemo(None))
+
+
+def test_the_spec_is_the_one_of_the_entry(tmp_path: Path) -> None:
+    """Normalisation, filter and geometry reach the encoder's spec."""
+    model = shaken("vit_tiny_patch16_224.augreg_in21k", num_classes=0)
+    values = {**VIT, "global_feature": "cls", "normalise": "half", "interpolation": "bilinear", "resize": "squash"}
+    half = (0.5, 0.5, 0.5)
+    expected = ImageSpec(224, 16, "bilinear", True, "squash", half, half)
+    assert encoder_of(model, values, tmp_path).spec == expected
+
+
+def test_query_biases_without_a_place_are_refused(tmp_path: Path) -> None:
+    """An official DINOv3 file with query biases does not lose them in a model that has none."""
+    model = timm.create_model("vit_small_patch16_dinov3.lvd1689m", num_classes=0)
+    tensors = model.state_dict() | {
+        "storage_tokens": torch.zeros(1, 4, 384),
+        "blocks.0.attn.qkv.bias": torch.ones(3 * 384),
+        "blocks.0.attn.qkv.bias_mask": torch.cat([torch.ones(384), torch.zeros(384), torch.ones(384)]),
+    }
+    path = tmp_path / "w.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match=r"no such bias: use timm's .*_qkvb"):
+        load(resolve("dinov3-vit-s", weights=str(path)), DigestMemo(None))
+
+
+def test_no_rotary_scales_for_an_encoder_without(tmp_path: Path) -> None:
+    """An empty tensor of scales is what an encoder without rotary blocks takes."""
+    model = shaken("vit_tiny_patch16_224.augreg_in21k", num_classes=0)
+    encoder = encoder_of(model, {**VIT, "global_feature": "cls"}, tmp_path)
+    plain = encoder(image(32, 32)).patches_BHWD
+    assert torch.equal(encoder(image(32, 32), rope_scales_L=torch.empty(0)).patches_BHWD, plain)
+
+
+def test_results_are_fp32_under_autocast() -> None:
+    """Arithmetic in bf16 gives fp32 features near those of fp32."""
+    encoder = _shaken_eupe()
+    exact = encoder(image(64, 64), layers=(5,))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(image(64, 64), layers=(5,))
+    for one, other in ((exact.patches_BHWD, rounded.patches_BHWD), (exact.layers[0], rounded.layers[0])):
+        assert other.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(one.flatten(1), other.flatten(1)).min() > 0.99
+    assert rounded.pooled_BD is not None
+    assert rounded.pooled_BD.dtype == torch.float32
+
+
+def test_a_transformers_file_under_a_convnext(tmp_path: Path) -> None:
+    """Tensors of the DINOv3 layout under a convolutional entry are refused with the keys, not with a traceback."""
+    save_file({"storage_tokens": torch.zeros(1, 4, 8), "cls_token": torch.zeros(1, 1, 8)}, tmp_path / "w.safetensors")
+    values = {**VIT, "model": "convnext_tiny.eupe_lvd1689m", "patch": 32, "global_feature": "gap_norm"}
+    with pytest.raises(WeightsError, match=r"missing: stem\.0\.weight"):
+        load(read_entry("mine", {**values, "weights": str(tmp_path / "w.safetensors")}), DigestMemo(None))
