@@ -1,0 +1,261 @@
+"""The command line, `eupe-eval`: one thin verb a function. What is heavy is imported by the verb that needs it."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from evals import show
+from evals.errors import EvalError, UsageError
+
+app = typer.Typer(
+    help="Score frozen vision encoders on the protocol of EUPE (arXiv 2603.22387).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make, look at and check data.", no_args_is_help=True, rich_markup_mode=None)
+cache_app = typer.Typer(help="Look after the cache.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
+
+Data = Annotated[
+    str | None,
+    typer.Option(envvar="EUPE_EVAL_DATA", help="Folder of data sets, or `miniature` for the embedded world."),
+]
+Results = Annotated[str | None, typer.Option(envvar="EUPE_EVAL_RESULTS", help="Folder of records.")]
+Cache = Annotated[str | None, typer.Option(envvar="EUPE_EVAL_CACHE", help="Folder of cached features and worlds.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(envvar="EUPE_EVAL_WEIGHTS", help="`hub`, `random`, or a checkpoint file; for every encoder named."),
+]
+Override = Annotated[
+    list[str], typer.Option("-o", "--override", help="key=value, e.g. batch=64 or in1k-knn.k=[20]. Repeatable.")
+]
+ConfigDir = Annotated[
+    Path | None, typer.Option(envvar="EUPE_EVAL_CONFIG_DIR", help="A folder of your own encoder entries (*.yaml).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        from evals import environment
+
+        commit = environment.git()
+        typer.echo(environment.version() + (f" ({commit['commit'][:12]})" if commit else ""))
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Examples:  eupe-eval run --encoder pixels --data miniature   |   "
+    "eupe-eval run -e eupe-vit-b -e dinov3-vit-b --suite dense --data /data --device cuda   |   "
+    "eupe-eval run -e eupe-vit-t --weights random -b in1k-knn --data miniature -o in1k-knn.vote=majority"
+)
+def run(
+    encoder: Annotated[list[str], typer.Option("--encoder", "-e", help="Entry or timm:<name>. Repeatable.")],
+    suite: Annotated[list[str], typer.Option("--suite", "-s", help="Suite (default: all). Repeatable.")] = [],  # noqa: B006
+    benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="Single benchmark. Repeatable.")] = [],  # noqa: B006
+    data: Data = None,
+    weights: Weights = None,
+    protocol: Annotated[
+        str | None, typer.Option(envvar="EUPE_EVAL_PROTOCOL", help="official, paper or miniature.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(envvar="EUPE_EVAL_LIMIT", help="Items a split; never standard.")] = None,
+    device: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_DEVICE", help="auto, cpu, cuda, cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_DTYPE", help="fp32, or bf16 (not standard).")] = None,
+    batch: Annotated[int | None, typer.Option(envvar="EUPE_EVAL_BATCH", help="Images a forward pass.")] = None,
+    workers: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_WORKERS", help="Decoding processes.")] = None,
+    seed: Annotated[int | None, typer.Option(envvar="EUPE_EVAL_SEED", help="Seed of every draw (default 0).")] = None,
+    results: Results = None,
+    cache: Cache = None,
+    config_dir: ConfigDir = None,
+    override: Override = [],  # noqa: B006
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute again what is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start even if it will take more than two hours.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One launch and one done record on stdout.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score encoders on benchmarks; records are written as each benchmark ends, and what is done is not done again."""
+    from evals import compose
+    from evals.session import Session
+
+    flags = {
+        "data": data, "protocol": protocol, "limit": limit, "device": device, "dtype": dtype, "batch": batch,
+        "workers": workers, "seed": seed, "results": results, "cache": cache,
+    }  # fmt: skip
+    settings = compose.compose(chosen_suites=suite, benchmarks=benchmark, overrides=override, flags=flags)
+    entries = compose.entries(encoder, weights, settings.seed, config_dir)
+    session = Session(settings, entries, overwrite=overwrite, quiet=quiet, as_json=as_json)
+    raise typer.Exit(session.dry_run() if dry_run else session.run(yes=yes))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["encoders", "benchmarks", "suites"], typer.Argument()],
+    config_dir: ConfigDir = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List encoders, benchmarks or suites."""
+    makers = {"encoders": lambda: show.encoders(config_dir), "benchmarks": show.benchmarks, "suites": show.suites}
+    table = makers[what]()
+    typer.echo(json.dumps(table.rows, indent=1) if as_json else table.text())
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="An encoder, benchmark or suite.")], config_dir: ConfigDir = None
+) -> None:
+    """Show everything about one encoder, benchmark (with the constants of each protocol) or suite."""
+    typer.echo(show.info(name, config_dir))
+
+
+@app.command()
+def status(results: Results = None) -> None:
+    """Show what a results folder holds: one line a record."""
+    typer.echo(show.status(_results(results)).text())
+
+
+@app.command()
+def leaderboard(
+    results: Results = None,
+    form: Annotated[Literal["markdown", "csv"], typer.Option("--format", "-f")] = "markdown",
+    output: Annotated[Path | None, typer.Option("--output", "-w", help="Write to a file instead of stdout.")] = None,
+) -> None:
+    """Make the tables from the records of a results folder."""
+    from evals.files import write_atomic
+    from evals.record import read_records
+    from leaderboard import render, table
+
+    records = [record for _, record in read_records(_results(results))]
+    text = render.markdown(table.build(records)) if form == "markdown" else render.csv(records)
+    if output:
+        write_atomic(output, text.encode())
+    else:
+        typer.echo(text, nl=False)
+
+
+@data_app.command("make")
+def data_make(
+    size: Annotated[str, typer.Option(help="small or tiny.")] = "small",
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
+    to: Annotated[Path | None, typer.Option(help="Folder of the world (default: in the cache).")] = None,
+    cache: Cache = None,
+    workers: Annotated[int | None, typer.Option(help="Rendering processes (default: every core).")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Render the embedded world in the layouts of the real data sets."""
+    from evals import compose
+    from evals.session import make_world
+
+    folder, identity = make_world(compose.cache_folder(cache), size, seed, to=to, workers=workers, quiet=quiet)
+    typer.echo(f"{folder}\n{identity}")
+
+
+@data_app.command("show")
+def data_show(
+    data: Data = None,
+    output: Annotated[Path, typer.Option("--output", "-w", help="The picture to write.")] = Path("contact-sheet.png"),
+    cache: Cache = None,
+    override: Override = [],  # noqa: B006
+) -> None:
+    """Draw a contact sheet (PNG) of images with their labels."""
+    from evals.session import contact_sheet
+
+    contact_sheet(_settings(data, cache, override), output)
+    typer.echo(str(output))
+
+
+@data_app.command("check")
+def data_check(
+    data: Data = None,
+    cache: Cache = None,
+    decode: Annotated[bool, typer.Option(help="Decode every image and label.")] = True,
+    override: Override = [],  # noqa: B006
+    quiet: Quiet = False,
+) -> None:
+    """Check any data root: what is off, where, and what that does to the score. Exit 1 if a score would be wrong."""
+    from evals.session import check_data
+
+    findings = check_data(_settings(data, cache, override), decode=decode, quiet=quiet)
+    typer.echo(show.findings(findings))
+    raise typer.Exit(1 if any(finding.severity == "error" for finding in findings) else 0)
+
+
+@cache_app.command("stats")
+def cache_stats(cache: Cache = None) -> None:
+    """Show what the cache holds and how large it is."""
+    typer.echo(show.cache(_cache(cache)).text())
+
+
+@cache_app.command("clear")
+def cache_clear(
+    cache: Cache = None,
+    encoder: Annotated[str | None, typer.Option(help="Only the features of this encoder.")] = None,
+    worlds: Annotated[bool, typer.Option("--worlds", help="Embedded worlds as well.")] = False,
+) -> None:
+    """Delete cached features and unfinished work; nothing that a run cannot make again."""
+    from evals.cache import clear
+
+    typer.echo(f"freed {show.size(clear(_cache(cache), encoder=encoder, worlds=worlds))}")
+
+
+@cache_app.command("prune")
+def cache_prune(budget: Annotated[str, typer.Argument(help="What may stay, e.g. 20GB.")], cache: Cache = None) -> None:
+    """Delete the features that were used longest ago until the rest fits the budget."""
+    from evals.cache import parse_size, prune
+
+    typer.echo(f"freed {show.size(prune(_cache(cache), parse_size(budget)))}")
+
+
+def _settings(data: str | None, cache: str | None, override: list[str]) -> Any:
+    from evals import compose
+
+    settings = compose.compose(overrides=override, flags={"data": data, "cache": cache})
+    if not settings.world and not settings.folders:
+        raise UsageError("no data folder is configured: pass --data, set EUPE_EVAL_DATA, or use --data miniature.")
+    return settings
+
+
+def _results(given: str | None) -> Path:
+    from evals import compose
+
+    return compose.compose(flags={"results": given}).results
+
+
+def _cache(given: str | None) -> Path:
+    from evals import compose
+
+    return compose.cache_folder(given)
+
+
+def _terminated(signum: int, frame: object) -> None:
+    """SIGTERM ends like any exit, so that files in the making are removed; what is written is whole already."""
+    raise SystemExit(128 + signum)
+
+
+def main() -> None:
+    """Entry point: user errors are one message and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except EvalError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (`| head`): leave without a word, and keep the interpreter from flushing into nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What the verbs of the command line do: worlds, plans, progress and messages around `evals.run`."""
+
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evals import compose, show
+from evals.compose import Settings
+from evals.context import Bar, Context, Roots, silent_bar
+from evals.encoders.entry import EncoderEntry, fetch, weights_file
+from evals.errors import EvalError, ResultsError, UnavailableError, UsageError
+from evals.files import DigestMemo, write_atomic
+from evals.miniature import world
+from evals.plan import Step, plan
+from evals.record import Record
+from evals.run import Bench, evaluate
+
+if TYPE_CHECKING:
+    from evals.datasets.check import Finding
+
+LONG = 2 * 3600
+"""Seconds above which a run wants `--yes`."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One call of `eupe-eval run`."""
+
+    settings: Settings
+    entries: Sequence[EncoderEntry]
+    overwrite: bool = False
+    quiet: bool = False
+    as_json: bool = False
+
+    def dry_run(self) -> int:
+        """Print the plan; render, load and compute nothing. Exit code 1 if something is missing."""
+        steps, context = self._plan(render=False)
+        print(show.plan(steps).text())
+        for message in _messages(steps):
+            print(f"\n{message}")
+        return 1 if _problems(steps) or context is None else 0
+
+    def run(self, *, yes: bool) -> int:
+        """Do what is left to do. Returns the exit code: 1 if anything failed or is missing."""
+        steps, context = self._plan(render=True)
+        _must_be_writable(context.results)
+        bench = self._ask(steps, context, yes)
+        if self.as_json:
+            print(json.dumps({"event": "launch", "steps": [show.step(step) for step in steps]}), flush=True)
+        started = time.monotonic()
+        outcomes = [self._report(step, record) for step, record in evaluate(steps, context, bench)]
+        if self.as_json:
+            seconds = round(time.monotonic() - started, 3)
+            print(json.dumps({"event": "done", "wall_s": seconds, "outcomes": outcomes}), flush=True)
+        return self._close(steps, outcomes, context)
+
+    def _plan(self, *, render: bool) -> tuple[list[Step], Context]:
+        context = make_context(self.settings, quiet=self.quiet, render=render)
+        if render:
+            self._fetch()
+        return plan(self.entries, compose.build(self.settings), context, overwrite=self.overwrite), context
+
+    def _fetch(self) -> None:
+        """Get hub weights that are not here; the plan says what could not be had, and why."""
+        for entry in self.entries:
+            try:
+                weights_file(entry)
+            except UnavailableError:
+                with contextlib.suppress(UnavailableError):
+                    fetch(entry)
+
+    def _ask(self, steps: Sequence[Step], context: Context, yes: bool) -> Bench | None:
+        """Say how long it will take, and stop there if that is long and nobody agreed. Returns a loaded encoder."""
+        todo = [step for step in steps if step.state == "todo"]
+        passes, seconds, bench = 0, 0.0, None
+        for entry in dict.fromkeys(step.entry for step in todo):
+            bench = Bench(entry, context, todo)
+            try:
+                more, longer = bench.estimate()
+            except EvalError:
+                continue  # the run itself reports what is wrong, with a record
+            passes, seconds = passes + more, seconds + longer
+        if todo:
+            self._say(f"{len(todo)} benchmark(s) to run, {passes:,} forward passes: {show.duration(seconds)} or more.")
+        if seconds > LONG and not yes:
+            raise UsageError("that is more than two hours on this machine. Add --yes to start, or --limit for a trial.")
+        return bench
+
+    def _report(self, step: Step, record: Record | None) -> dict[str, object]:
+        status = record.status if record else step.state
+        score = record.primary if record else None
+        if status == "success" and score is not None and score.value is not None:
+            word = f"{score.name} = {score.value:.4g} {score.unit}" + (" (was there)" if step.state == "done" else "")
+        else:
+            word = f"{status}: {_why(step, record)}"
+        self._say(f"{step.title}: {word}")
+        return {"step": step.title, "status": status, "path": str(step.path) if step.path else None}
+
+    def _close(self, steps: Sequence[Step], outcomes: Sequence[dict[str, object]], context: Context) -> int:
+        counts = Counter(str(outcome["status"]) for outcome in outcomes)
+        failed = counts["error"] + counts["unavailable"]
+        if all(step.state in ("done", "skipped") for step in steps):
+            self._say("nothing left to do.")
+        summary = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+        self._say(f"{summary}. Records: {context.results}")
+        if not self.as_json and not failed:
+            self._say(f"table: eupe-eval leaderboard --results {context.results}")
+        return 1 if failed else 0
+
+    def _say(self, message: str) -> None:
+        """Progress goes to stderr; stdout is for data. Failures are said even when quiet."""
+        if not self.quiet or ": error:" in message or ": unavailable:" in message:
+            print(message, file=sys.stderr, flush=True)
+
+
+def make_context(settings: Settings, *, quiet: bool, render: bool = True) -> Context:
+    """The surroundings of a run; renders the embedded world if it was asked for and is not there."""
+    folder, identity = None, None
+    if settings.world is not None:
+        folder, identity = settings.cache / "miniature" / world.world_name(settings.world, 0), None
+        if render:
+            folder, identity = make_world(settings.cache, settings.world, 0, quiet=quiet)
+        elif known := world.read_identity(folder):
+            identity = show.world_id(known)
+    return Context(
+        roots=compose.roots(settings, folder, identity) if folder else Roots(settings.folders),
+        results=settings.results,
+        cache=settings.cache,
+        device=_device(settings.device),
+        batch=settings.batch,
+        workers=settings.workers,
+        seed=settings.seed,
+        bar=silent_bar if quiet else bar,
+        digests=DigestMemo(settings.cache / "digests.json"),
+    )
+
+
+def make_world(
+    cache: Path, size: str, seed: int, *, to: Path | None = None, workers: int | None = None, quiet: bool = False
+) -> tuple[Path, str]:
+    """The embedded world, rendered unless it is there: its folder and its identity."""
+    folder = to or cache / "miniature" / world.world_name(size, seed)
+    known = world.read_identity(folder)
+    if known is None:
+        with (silent_bar if quiet else bar)(f"rendering the {size} world", 1) as progress:
+            world.make(folder, size=size, seed=seed, workers=workers, progress=_follow(progress))
+        known = world.read_identity(folder)
+        assert known is not None, "make leaves a complete world"
+    return folder, show.world_id(known)
+
+
+def contact_sheet(settings: Settings, output: Path) -> None:
+    """Write a PNG of images with their labels."""
+    import io
+
+    from evals.datasets.sheet import contact_sheet as draw
+
+    context = make_context(settings, quiet=False)
+    buffer = io.BytesIO()
+    draw(context.roots, digests=context.digests).save(buffer, "PNG")
+    context.digests.save()
+    write_atomic(output, buffer.getvalue())
+
+
+def check_data(settings: Settings, *, decode: bool, quiet: bool) -> "tuple[Finding, ...]":
+    """Check every data set that is configured."""
+    from evals.datasets.check import check
+
+    context = make_context(settings, quiet=quiet)
+    return check(context.roots, decode=decode, workers=context.workers, bar=context.bar)
+
+
+def bar(title: str, total: int) -> AbstractContextManager[Bar]:
+    """A bar on a terminal; on anything else a line now and then."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        shown: AbstractContextManager[Bar] = tqdm(total=total, desc=title, unit="", dynamic_ncols=True, leave=False)
+        return shown
+    return _Lines(title, total)
+
+
+class _Lines:
+    """Progress for logs: a line every half minute, none for what is quickly done."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self._done = title, total, 0
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._last > 30:
+            self._last = now
+            print(f"{self.title}: {self._done}/{self.total}", file=sys.stderr, flush=True)
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        elapsed = time.monotonic() - self._started
+        if kind is None and elapsed > 10:
+            print(f"{self.title}: done in {show.duration(elapsed)}", file=sys.stderr, flush=True)
+
+
+def _follow(progress: Bar) -> "world.Progress":
+    """The renderer says (done, total); a bar wants steps."""
+    seen = [0]
+
+    def advance(done: int, total: int) -> None:
+        progress.total = total  # type: ignore[attr-defined]
+        progress.update(done - seen[0])
+        seen[0] = done
+
+    return advance
+
+
+def _device(name: str) -> str:
+    """`auto` and a named CPU need no torch until something is computed."""
+    if name == "cpu":
+        return name
+    if name == "auto" and not _has_gpu():
+        return "cpu"
+    from evals.device import resolve_device
+
+    return str(resolve_device(name))
+
+
+def _has_gpu() -> bool:
+    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
+
+
+def _must_be_writable(results: Path) -> None:
+    """Find out before hours of work that their results could not be kept."""
+    probe = results / ".writable"
+    try:
+        write_atomic(probe, b"")
+        probe.unlink()
+    except OSError as error:
+        raise ResultsError(f"cannot write into {results}: {error}.") from error
+
+
+def _problems(steps: Sequence[Step]) -> bool:
+    return any(step.state in ("error", "unavailable") for step in steps)
+
+
+def _messages(steps: Sequence[Step]) -> list[str]:
+    """What is missing, each said once."""
+    return list(dict.fromkeys(step.message for step in steps if step.state in ("error", "unavailable")))
+
+
+def _why(step: Step, record: Record | None) -> str:
+    if record is not None and record.error is not None:
+        return str(record.error["message"])
+    return (record.reason if record is not None else None) or step.message
