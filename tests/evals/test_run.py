@@ -1,0 +1,148 @@
+"""The flow around benchmarks: proof of frozenness, failures kept apart, records that are never lost."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from evals.benchmarks import base
+from evals.benchmarks.base import Benchmark, Job, Outcome
+from evals.benchmarks.cost import Cost
+from evals.benchmarks.in1k_knn import In1kKnn
+from evals.context import Context, Roots
+from evals.encoders import load as loading
+from evals.encoders.entry import EncoderEntry, resolve
+from evals.encoders.load import load
+from evals.errors import DataError
+from evals.files import DigestMemo
+from evals.plan import plan
+from evals.record import Record, read_record
+from evals.run import evaluate
+from evals.types import Encoder, Features
+
+
+@pytest.fixture
+def context(tmp_path: Path, tiny_roots: Roots) -> Context:
+    """The tiny world, results and cache of this test alone."""
+    return Context(tiny_roots, tmp_path / "results", tmp_path / "cache")
+
+
+def knn(**changes: object) -> tuple[str, Benchmark]:
+    """The k-NN benchmark under the world's protocol."""
+    return In1kKnn.of("miniature", **changes)
+
+
+def run(benchmarks: Sequence[tuple[str, Benchmark]], context: Context, overwrite: bool = False) -> list[Record]:
+    """Plan and evaluate `pixels`."""
+    steps = plan([resolve("pixels")], benchmarks, context, overwrite=overwrite)
+    return [record for _, record in evaluate(steps, context) if record is not None]
+
+
+class Drifting(Encoder):
+    """Counts its calls in a buffer, as a layer with running statistics would."""
+
+    def __init__(self, inner: Encoder) -> None:
+        super().__init__(inner.card, inner.spec, dim=inner.dim, depth=inner.depth)
+        self.inner = inner
+        self.register_buffer("calls", torch.zeros(1))
+
+    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+        """The wrapped features, and a step away from frozen."""
+        self.calls += 1
+        features: Features = self.inner.encode(images_B3YX, layers, rope_scales_L)
+        return features
+
+
+def test_an_encoder_that_changes_fails(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer that moved during the benchmark is found by the digests, and there is no score."""
+
+    def drifting(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
+        return Drifting(load(entry, digests))
+
+    monkeypatch.setattr(loading, "load", drifting)
+    (record,) = run([knn()], context)
+    assert record.status == "error"
+    assert record.metrics == ()
+    assert record.error is not None
+    assert "changed while in1k-knn ran" in record.error["message"]
+
+
+def test_an_unforeseen_failure_is_kept_with_its_trace_and_stops_no_other(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second benchmark runs, and the first one's record says where it broke."""
+
+    def broken(self: In1kKnn, job: Job) -> Outcome:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(In1kKnn, "run", broken)
+    first, second = run([knn(), Cost.of("miniature")], context)
+    assert (first.status, second.status) == ("error", "success")
+    assert first.error is not None
+    assert first.error["type"] == "ZeroDivisionError"
+    assert "by hand" in first.error["traceback"]
+
+
+def test_a_failure_never_replaces_a_success(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record on disk stays the good one when the same thing fails later."""
+    (good,) = run([knn()], context)
+    (path,) = context.results.rglob("in1k-knn@*.json")
+
+    def broken(self: In1kKnn, job: Job) -> Outcome:
+        raise DataError("gone")
+
+    monkeypatch.setattr(In1kKnn, "run", broken)
+    (bad,) = run([knn()], context, overwrite=True)
+    assert (good.status, bad.status) == ("success", "error")
+    assert read_record(path).status == "success"
+
+
+def test_plan_knows_what_is_done_and_what_went_stale(context: Context) -> None:
+    """Done stays done; another constant, a lost artifact, or a failed record is work again."""
+    run([knn()], context)
+
+    def state(item: tuple[str, Benchmark]) -> str:
+        (step,) = plan([resolve("pixels")], [item], context)
+        return step.state
+
+    assert state(knn()) == "done"
+    assert state(knn(ks=(3,))) == "todo"
+    (artifact,) = context.results.rglob("*.npz")
+    artifact.unlink()
+    assert state(knn()) == "todo"
+
+
+def test_other_data_are_another_record(context: Context, tiny_world: Path, tmp_path: Path) -> None:
+    """The same benchmark on a part of the data has a path of its own."""
+    whole, part = knn(), knn(limit=10)
+    paths = {step.path for step in plan([resolve("pixels")], [whole, part], context)}
+    assert len(paths) == 2
+
+
+def test_standard_means_the_protocols_own_data_in_full(context: Context) -> None:
+    """The small world is `miniature`'s own; the tiny one is not, nor is any world for `official`."""
+    world = replace(context, roots=replace(context.roots, world=base.STANDARD_WORLD))
+    (step,) = plan([resolve("pixels")], [knn()], world)
+    assert step.standard
+    for surroundings, item in ((context, knn()), (world, In1kKnn.of("official")), (world, knn(dtype="bf16"))):
+        (step,) = plan([resolve("pixels")], [item], surroundings)
+        assert not step.standard
+    (step,) = plan([resolve("pixels")], [knn()], replace(world, seed=1))
+    assert not step.standard
+    assert step.task is not None
+    assert step.task.changed == {"seed": 1}
+
+
+def test_what_an_encoder_lacks_is_skipped(context: Context) -> None:
+    """No text tower: `no txt`; an averaged map where the paper wants a class token: `no cls`."""
+    zeroshot = base.find("in1k-zeroshot").of("miniature")
+    (record,) = run([zeroshot], context)
+    assert (record.status, record.reason) == ("skipped", "no txt")
+    convnext = resolve("eupe-convnext-t", weights="random")
+    (step,) = plan([convnext], [In1kKnn.of("paper")], context)
+    assert (step.state, step.message) == ("skipped", "no cls")
+    (step,) = plan([convnext], [In1kKnn.of("official")], context)
+    assert step.state == "todo"
