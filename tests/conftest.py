@@ -1,12 +1,21 @@
-"""What every test shares: few threads, and one small embedded world."""
+"""What every test shares: annotated shapes that are checked, few threads, and one small embedded world."""
 
 from pathlib import Path
 
 import pytest
-import torch
+from jaxtyping import install_import_hook
 
-from evals.context import Roots
-from evals.miniature import world
+import tests.checker
+
+# Before anything of ours is imported: what is imported already is not checked. `types` is left out, because its public
+# door answers a wrong dtype or rank with an error of its own, which tests ask for.
+CHECKED = ("encoders", "features", "metrics", "preprocess", "probes")
+install_import_hook([f"evals.{name}" for name in CHECKED], f"{tests.checker.__name__}.checked")
+
+import torch  # noqa: E402
+
+from evals.context import Roots  # noqa: E402
+from evals.miniature import world  # noqa: E402
 
 torch.set_num_threads(1)
 
