@@ -237,7 +237,7 @@ def _metrics(counts_3NC: np.ndarray, seed: int) -> tuple[Score, ...]:
         Score(
             name,
             value,
-            "%",
+            "percent",
             higher_is_better=True,
             primary=name == "mIoU",
             ci=interval if name == "mIoU" else None,
