@@ -47,6 +47,7 @@ class Ade20kLinear(Benchmark):
             "crop": 128,
             "stride": 85,
             "steps": 200,
+            "rate": 5e-3,
             "warmup": 8,
             "evaluate_every": 50,
             "rescaled_steps": 50,

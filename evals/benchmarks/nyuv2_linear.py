@@ -49,6 +49,7 @@ class Nyuv2Linear(Benchmark):
             "crop_rows": 384,
             "crop_columns": 512,
             "steps": 200,
+            "rate": 3e-3,
             "warmup": 67,
             "mean_only_steps": 10,
             "rescaled_steps": 200,
