@@ -1,13 +1,11 @@
 """Device, arithmetic and seeds."""
 
-import importlib.metadata
-import platform
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from evals.environment import packages
 from evals.errors import UsageError
 
 
@@ -48,20 +46,5 @@ def torch_generator(*keys: int) -> torch.Generator:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that can move a feature."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow")}
-
-
-def hardware(device: torch.device) -> str:
-    """What a latency was measured on."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}"
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    names = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
+    return {name: found for name, found in packages().items() if name in names}

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "faiss-cpu", "open_clip_torch", "safetensors")
 
@@ -19,12 +22,11 @@ def describe(device: str | None) -> dict[str, Any]:
         "git": git(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": cpu_name(),
         "packages": packages(),
     }
     if device is not None:
         import torch
-
-        from evals.device import hardware
 
         found |= {
             "hardware": hardware(torch.device(device)),
@@ -32,6 +34,27 @@ def describe(device: str | None) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         }
     return found
+
+
+def hardware(device: "torch.device") -> str:
+    """What a latency was measured on."""
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    threads = torch.get_num_threads()
+    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@cache
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @cache

@@ -23,13 +23,13 @@ from evals.context import Context
 from evals.datasets.base import Images, read_rgb
 from evals.device import autocast, versions
 from evals.encoders.load import digest
-from evals.errors import NumericsError, ResultsError
+from evals.errors import NumericsError, ResultsError, WeightsError
 from evals.files import write_atomic
 from evals.preprocess import Geometry, to_unit
 from evals.record import safe_name
-from evals.types import Encoder, Features
+from evals.types import ConvEncoder, Encoder, Features
 
-RECIPE = 1
+RECIPE = 2
 """Grows when this module or the preprocessing changes a feature."""
 SHARD = 256
 """Images a shard: the most that a killed run computes again."""
@@ -42,6 +42,8 @@ class FeatureRequest:
     images: Images
     geometry: Geometry
     patches: bool = False
+    grid: int | None = None
+    """Cells along each side that a convolutional encoder brings its map to, before its final norm; others ignore it."""
 
 
 class FeatureStore:
@@ -93,6 +95,9 @@ class FeatureStore:
         return {
             "recipe": RECIPE,
             "geometry": request.geometry.describe(),
+            "grid": request.grid if isinstance(self._encoder, ConvEncoder) else None,
+            "shard": SHARD,
+            "model": self._encoder.card.model,
             "patch": spec.patch,
             "mean": spec.mean,
             "std": spec.std,
@@ -127,19 +132,32 @@ class FeatureStore:
                 wanted = [request for at, request in lacking if at == index]
                 for request, tensor in self._shard(images, index, wanted, bar.update).items():
                     _write_shard(lacking[index, request], tensor)
+        self._must_be_frozen(list(lacking.values()))
+
+    def _must_be_frozen(self, written: Sequence[Path]) -> None:
+        """Features of an encoder that changed meanwhile belong to no weights: forget them."""
+        if digest(self._encoder) != self._digest:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise WeightsError(
+                f"{self._encoder.card.name} changed while its features were extracted: it is not frozen. The adapter "
+                "must not write to parameters or buffers."
+            )
 
     def _shard(
         self, images: Images, index: int, requests: Sequence[FeatureRequest], advance: Callable[[int], object]
     ) -> dict[FeatureRequest, Tensor]:
         paths = images.paths[index * SHARD : (index + 1) * SHARD]
         geometries = list(dict.fromkeys(request.geometry for request in requests))
+        passes = list(dict.fromkeys((request.geometry, request.grid) for request in requests))
         rows: dict[FeatureRequest, list[Tensor]] = {request: [] for request in requests}
         done = 0
         for batch in self._batches(paths, geometries):
-            for geometry, pixels in zip(geometries, batch, strict=True):
-                features = self._forward(pixels)
+            pixels = dict(zip(geometries, batch, strict=True))
+            for geometry, grid in passes:
+                features = self._forward(pixels[geometry], grid)
                 for request in requests:
-                    if request.geometry == geometry:
+                    if (request.geometry, request.grid) == (geometry, grid):
                         values = features.patches_BHWD if request.patches else features.pooled_BD
                         assert values is not None, "a benchmark that needs a global feature skips encoders without one"
                         rows[request].append(_finite(values.float().cpu(), self._encoder, paths[done:]))
@@ -159,10 +177,12 @@ class FeatureStore:
             )
         )
 
-    def _forward(self, pixels: UInt8[Tensor, "B 3 Y X"]) -> Features:
+    def _forward(self, pixels: UInt8[Tensor, "B 3 Y X"], grid: int | None) -> Features:
         device = torch.device(self._context.device)
         images = to_unit(pixels.to(device, non_blocking=True))
         with autocast(device, self._dtype):
+            if grid is not None and isinstance(self._encoder, ConvEncoder):
+                return self._encoder.on_grid(images, (grid, grid))
             features: Features = self._encoder(images)
         return features
 

@@ -10,6 +10,7 @@ from evals.benchmarks.base import Benchmark
 from evals.context import Context
 from evals.datasets.base import Split
 from evals.encoders.entry import EncoderEntry, card
+from evals.environment import cpu_name
 from evals.errors import EvalError, ResultsError, UnavailableError
 from evals.record import DatasetCard, EncoderCard, Task, read_record, record_path
 
@@ -133,10 +134,12 @@ def _up_to_date(step: Step) -> bool:
     except ResultsError:
         return False
     same_data = (record.dataset and record.dataset.fingerprint) == (step.dataset and step.dataset.fingerprint)
-    same_weights = step.card is not None and record.encoder.weights_sha256 == step.card.weights_sha256
+    same_encoder = step.card is not None and record.encoder.same_features(step.card)
+    # Another machine has other latencies.
+    same_place = step.benchmark.family != "cost" or record.environment.get("cpu") == cpu_name()
     same_task = record.task.version == step.task.version and _plain(record.task.params) == _plain(step.task.params)
     whole = all((step.path.parent / artifact.path).is_file() for artifact in record.artifacts)
-    return record.status == "success" and same_data and same_weights and same_task and whole
+    return record.status == "success" and same_data and same_encoder and same_place and same_task and whole
 
 
 def _plain(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EncoderCard:
-    """Who was scored."""
+    """Who was scored, and on what terms."""
 
     name: str
     source: str
@@ -43,6 +43,16 @@ class EncoderCard:
     dim: int | None = None
     depth: int | None = None
     params: int | None = None
+    spec: Parameters = field(default_factory=dict)
+    """What the entry says of an image: filter, resize, mean, std, rounding of rotary periods. It moves scores."""
+
+    def same_features(self, other: "EncoderCard") -> bool:
+        """Nothing that can move a feature differs."""
+        mine, theirs = (
+            (card.source, card.model, card.weights_sha256, card.patch, card.size, card.global_feature, dict(card.spec))
+            for card in (self, other)
+        )
+        return mine == theirs
 
 
 @dataclass(frozen=True, slots=True)

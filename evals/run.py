@@ -50,6 +50,7 @@ class Bench:
         self.entry, self._context = entry, context
         self._todo = [step for step in steps if step.state == "todo" and step.entry == entry]
         self._encoder: Encoder | None = None
+        self._digest = ""
         self._stores: dict[str, FeatureStore] = {}
 
     def estimate(self) -> tuple[int, float]:
@@ -99,24 +100,27 @@ class Bench:
 
     def _load(self) -> "Encoder":
         from evals.device import exact_arithmetic
-        from evals.encoders.load import load
+        from evals.encoders.load import digest, load
 
         if self._encoder is None:
             exact_arithmetic()
             self._encoder = load(self.entry, self._context.digests).to(self._context.device)
+            self._digest = digest(self._encoder)
         return self._encoder
 
     def _score(self, encoder: "Encoder", step: Step) -> tuple[Outcome, Frozen]:
         from evals.encoders.load import digest
         from evals.errors import WeightsError
 
-        before = digest(encoder)
+        before = self._digest
         folder = self._checkpoints(step, before)
         outcome = step.benchmark.run(
             Job(encoder, self._store(encoder, step.benchmark.dtype), step.splits, self._context, folder)
         )
         after = digest(encoder)
         if after != before:
+            # Neither this encoder nor what was computed with it may serve the next benchmark.
+            self._encoder, self._stores = None, {}
             raise WeightsError(
                 f"{encoder.card.name} changed while {step.benchmark.id} ran (digest {before[:12]} -> {after[:12]}): "
                 "the score is not that of a frozen encoder. The adapter must not write to parameters or buffers."

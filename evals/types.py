@@ -126,6 +126,21 @@ class Encoder(nn.Module, ABC):
             raise DataError(f"{name} has {self.rope_blocks} rotary blocks; got {len(rope_scales_L)} scales.")
 
 
+class ConvEncoder(Encoder):
+    """An encoder whose last map can be brought to another grid before its final norm."""
+
+    @abstractmethod
+    def encode_on_grid(self, images_B3YX: Float[Tensor, "B 3 Y X"], grid: tuple[int, int]) -> Features:
+        """Features of normalised images with `patches_BHWD` on the grid; the global feature is that of `encode`."""
+
+    @final
+    @torch.no_grad()
+    def on_grid(self, images_B3YX: Float[Tensor, "B 3 Y X"], grid: tuple[int, int]) -> Features:
+        """Features of RGB images in [0, 1] on a grid of (rows, columns). Raises DataError as `forward` does."""
+        self._check(images_B3YX, None)
+        return self.encode_on_grid((images_B3YX - self.mean) / self.std, grid)
+
+
 class TextAlignedEncoder(Encoder):
     """An encoder whose images can be compared with text."""
 

@@ -3,6 +3,7 @@
 A board is one body of data: the real data sets, or one embedded world.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +137,9 @@ def _rows(records: Sequence[Record]) -> tuple[Row, ...]:
 
 
 def _identity(card: EncoderCard) -> tuple[str, ...]:
-    return card.name, card.weights_sha256, card.global_feature
+    """What two records must share to stand in one row."""
+    spec = json.dumps(dict(card.spec), sort_keys=True)
+    return card.name, card.source, card.model, card.weights_sha256, card.global_feature, spec
 
 
 def _floor(card: EncoderCard) -> bool:

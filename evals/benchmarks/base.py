@@ -128,7 +128,12 @@ class Benchmark(ABC):
             return False
         if protocol == "miniature" or not splits:
             return not splits or world == STANDARD_WORLD
-        return world is None and all(self.published.get(split.split) == len(split) for split in splits)
+        counts = all(self.published.get(split.split) == len(split) for split in splits)
+        return world is None and counts and self.authentic(splits)
+
+    def authentic(self, splits: Sequence[Split]) -> bool:
+        """What must hold of the published data beside their counts."""
+        return True
 
     def skip(self, card: EncoderCard) -> str | None:
         """Why this encoder cannot take this benchmark, in the table's words (`no cls`, `no txt`); None if it can."""

@@ -57,7 +57,8 @@ class Cost(Benchmark):
         """Count, then time."""
         import torch
 
-        from evals.device import hardware, torch_generator
+        from evals.device import torch_generator
+        from evals.environment import hardware
         from evals.types import nearest_multiple
 
         encoder, device = job.encoder, next(job.encoder.buffers()).device

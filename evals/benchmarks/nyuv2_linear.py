@@ -84,6 +84,10 @@ class Nyuv2Linear(Benchmark):
         root = roots.of("nyu")
         return tuple(take(nyuv2.load(root, part, digests), self.limit) for part in nyuv2.PARTS)
 
+    def authentic(self, splits: Sequence[Split]) -> bool:
+        """Frames as published: in a resized copy crop, border and Eigen box would be others."""
+        return all(image_size(split.images.paths[0]) == nyuv2.PUBLISHED_SIZE for split in splits)
+
     def work(self, spec: "ImageSpec", splits: Sequence[Split]) -> tuple[Work, ...]:
         """Training crops, and test frames with their mirror images."""
         from evals.types import nearest_multiple

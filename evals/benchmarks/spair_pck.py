@@ -47,8 +47,8 @@ class SpairPck(Benchmark):
     side_patch14: int = 448
     """The same for encoders with patches of 14 (paper: 448, a grid of 32 x 32)."""
     grid_patch: int = 16
-    """Maps with a coarser stride (ConvNeXt: 32) are brought to the grid of this patch before anything else, bilinear
-    with antialias; the paper does not say how it handles them, this is the option of the authors' ConvNeXt code."""
+    """Maps with a coarser stride (ConvNeXt: 32) are brought to the grid of this patch, bilinear with antialias, before
+    the final norm: an option of the authors' ConvNeXt code; the paper does not say what it does with them."""
     alphas: tuple[float, ...] = (0.1, 0.05)
     """Thresholds as shares of the longer side of the target's box, strictly below; the first is the headline."""
     draw: int = 100
@@ -66,7 +66,9 @@ class SpairPck(Benchmark):
         """Token maps of every image of the pairs."""
         from evals.features import FeatureRequest
 
-        return (FeatureRequest(splits[0].images, self._geometry(spec), patches=True),)
+        coarser = spec.patch > self.grid_patch
+        grid = self._cells(spec) if coarser else None
+        return (FeatureRequest(splits[0].images, self._geometry(spec), patches=True, grid=grid),)
 
     def work(self, spec: "ImageSpec", splits: Sequence[Split]) -> tuple[Work, ...]:
         """One pass over each image; the matching is small beside it."""

@@ -68,6 +68,8 @@ class EncoderEntry:
     resize: Literal["crop", "squash"] = "crop"
     mean: Triple = NORMALISATIONS["imagenet"][0]
     std: Triple = NORMALISATIONS["imagenet"][1]
+    rope_periods: Literal["fp32", "bf16"] = "fp32"
+    """Rounding of the rotary periods in training, restored where the file of the weights does not hold them."""
     dim: int | None = None
     """Channels of a patch feature, where it is to be listed before the model is built."""
     depth: int | None = None
@@ -189,6 +191,14 @@ def card(entry: EncoderEntry, digests: DigestMemo) -> EncoderCard:
         random=entry.weights == "random",
         dim=entry.dim,
         depth=entry.depth,
+        spec={
+            "interpolation": entry.interpolation,
+            "antialias": entry.antialias,
+            "resize": entry.resize,
+            "mean": list(entry.mean),
+            "std": list(entry.std),
+            "rope_periods": entry.rope_periods,
+        },
     )
 
 
@@ -257,6 +267,7 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "normalise": keys.one_of(*NORMALISATIONS),
     "mean": keys.triple,
     "std": keys.triple,
+    "rope_periods": keys.one_of("fp32", "bf16"),
     "dim": keys.or_null(keys.side),
     "depth": keys.or_null(keys.whole),
     "hub": keys.or_null(keys.text),

@@ -29,14 +29,17 @@ def to_timm(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> M
     return tensors
 
 
-def restore_periods(model: Any, tensors: Mapping[str, Tensor]) -> None:
+def restore_periods(model: Any, tensors: Mapping[str, Tensor], entry: EncoderEntry) -> None:
     """Use the rotary periods of the checkpoint where it has them: timm makes its own, and files may hold rounded ones.
 
+    Where the file lacks them (timm's hub files dropped them), they are rounded as the entry says they were in training.
     Raises WeightsError when their number is another.
     """
-    if _PERIODS not in tensors:
-        return
     own = getattr(getattr(model, "rope", None), "periods", None)
+    if _PERIODS not in tensors:
+        if own is not None and entry.rope_periods == "bf16":
+            own.copy_(own.bfloat16().float())
+        return
     given = tensors[_PERIODS].float()
     if own is None or own.shape != given.shape or not bool(((given > 0) & given.isfinite()).all()):
         wanted = "none" if own is None else f"{own.numel()} positive numbers"

@@ -13,6 +13,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evals.encoders.entry import EncoderEntry, GlobalFeature, weights_file
 from evals.encoders.keys import Triple
@@ -21,7 +22,7 @@ from evals.encoders.tokens import as_map, check_layers, rope_blocks, run_tokens
 from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded
 from evals.errors import UsageError
 from evals.record import EncoderCard
-from evals.types import Encoder, Features
+from evals.types import ConvEncoder, Encoder, Features
 
 Convert = Callable[[Mapping[str, Tensor], Any, EncoderEntry], Mapping[str, Tensor]]
 """(tensors of a file, model, entry) -> tensors under timm's names."""
@@ -68,7 +69,7 @@ class TimmTokens(Encoder):
         return None
 
 
-class TimmConv(Encoder):
+class TimmConv(ConvEncoder):
     """A ConvNeXt. Patches: the last map under the final norm, location by location (stride 32).
 
     The global feature `gap_norm` is the final norm of the mean of the raw map. Layers are stages; those before the
@@ -89,17 +90,29 @@ class TimmConv(Encoder):
     ) -> Features:
         """One pass; raises UsageError for a stage that does not exist."""
         check_layers(layers, self.depth)
+        maps = self._stages(images_B3YX)
+        pooled_BD, maps[-1] = self._pooled(maps[-1]), self.model.head.norm(maps[-1])
+        return Features(pooled_BD, _last(maps[-1]), tuple(_last(maps[layer]) for layer in layers))
+
+    def encode_on_grid(self, images_B3YX: Float[Tensor, "B 3 Y X"], grid: tuple[int, int]) -> Features:
+        """One pass whose raw map is resized (bilinear, antialias) before the final norm."""
+        x_BDHW = self._stages(images_B3YX)[-1]
+        resized = functional.interpolate(x_BDHW, size=grid, mode="bilinear", antialias=True, align_corners=False)
+        return Features(self._pooled(x_BDHW), _last(self.model.head.norm(resized)))
+
+    def _stages(self, images_B3YX: Float[Tensor, "B 3 Y X"]) -> list[Tensor]:
         x_BDHW: Tensor = self.model.stem(images_B3YX)
         maps = []
         for stage in self.model.stages:
             x_BDHW = stage(x_BDHW)
             maps.append(x_BDHW)
-        normed_BDHW = self.model.head.norm(x_BDHW)
-        pooled_BD: Tensor | None = None
-        if self.card.global_feature == "gap_norm":
-            pooled_BD = self.model.forward_head(x_BDHW, pre_logits=True).float()
-        maps[-1] = normed_BDHW
-        return Features(pooled_BD, _last(normed_BDHW), tuple(_last(maps[layer]) for layer in layers))
+        return maps
+
+    def _pooled(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D"] | None:
+        if self.card.global_feature != "gap_norm":
+            return None
+        pooled_BD: Tensor = self.model.forward_head(x_BDHW, pre_logits=True)
+        return pooled_BD.float()
 
 
 def build(entry: EncoderEntry, card: EncoderCard) -> Encoder:
@@ -118,7 +131,7 @@ def assemble(entry: EncoderEntry, card: EncoderCard, convert: Convert) -> Encode
     if path is not None:
         tensors = read_tensors(path)
         load_strict(model, convert(tensors, model, entry), what=str(path), ignore=classifier_keys(model))
-        restore_periods(model, tensors)
+        restore_periods(model, tensors, entry)
     return TimmConv(entry, card, model) if isinstance(model, ConvNeXt) else TimmTokens(entry, card, model)
 
 

@@ -104,7 +104,8 @@ def rotate(
     """Both turned about the centre at the same size: colour bilinear, depth nearest, 0 where nothing was seen."""
     image: Tensor = vision.rotate(image_3YX, degrees, InterpolationMode.BILINEAR, fill=[0.0])
     depth: Tensor = vision.rotate(depth_YX[None], degrees, InterpolationMode.NEAREST, fill=[0.0])
-    return image, depth[0]
+    # Interpolated whites may exceed 1 by rounding, which no encoder takes.
+    return image.clamp_(0, 1), depth[0]
 
 
 def recolour(image_3YX: Float[Tensor, "3 Y X"], rng: np.random.Generator) -> Float[Tensor, "3 Y X"]:

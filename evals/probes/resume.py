@@ -52,7 +52,7 @@ def work_key(params: Mapping[str, Any], encoder: Encoder, splits: Sequence[Split
     return json.dumps(
         {
             "params": dict(params),
-            "encoder": encoder.card.weights_sha256,
+            "encoder": [encoder.card.source, encoder.card.model, encoder.card.weights_sha256],
             "spec": asdict(encoder.spec),
             "data": [split.fingerprint for split in splits],
             "seed": context.seed,

@@ -13,7 +13,7 @@ from torch import Tensor
 from evals import features
 from evals.context import Context, Roots
 from evals.datasets.base import Images
-from evals.errors import DataError, NumericsError
+from evals.errors import DataError, NumericsError, WeightsError
 from evals.features import FeatureRequest, FeatureStore
 from evals.preprocess import Geometry, ShortSideCrop, Squash, to_unit
 from evals.record import EncoderCard
@@ -151,7 +151,29 @@ def test_everything_that_changes_a_feature_changes_its_folder(images: Images, co
         FeatureStore(Toy(), context).folder(FeatureRequest(images, CROP, patches=True)),
         FeatureStore(Toy(), context).folder(FeatureRequest(replace(images, fingerprint="22" * 32), CROP)),
     }
-    assert len(folders) == 6
+    other = Toy()
+    other.card = replace(CARD, model="toy with another activation")
+    folders.add(FeatureStore(other, context).folder(request))
+    assert len(folders) == 7
+
+
+class Drifting(Toy):
+    """Writes to its own parameter at every call."""
+
+    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+        """The features, and a step away from frozen."""
+        self.matrix += 1e-3
+        return super().encode(images_B3YX, layers, rope_scales_L)
+
+
+def test_features_of_an_encoder_that_changes_are_forgotten(images: Images, context: Context) -> None:
+    """The pass fails, and leaves nothing in the cache that a later run could take for features of those weights."""
+    request = FeatureRequest(images, CROP)
+    for _ in range(2):
+        store = FeatureStore(Drifting(), context)
+        with pytest.raises(WeightsError, match="toy changed while its features were extracted"):
+            store.get(request)
+        assert not list(store.folder(request).glob("*.safetensors"))
 
 
 def test_features_that_are_not_finite_name_the_image(images: Images, context: Context) -> None:

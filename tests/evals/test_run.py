@@ -67,7 +67,9 @@ def test_an_encoder_that_changes_fails(context: Context, monkeypatch: pytest.Mon
     assert record.status == "error"
     assert record.metrics == ()
     assert record.error is not None
-    assert "changed while in1k-knn ran" in record.error["message"]
+    assert "pixels changed while" in record.error["message"]
+    (again,) = run([knn()], context)
+    assert again.status == "error", "nothing of the first run may serve the second"
 
 
 def test_an_unforeseen_failure_is_kept_with_its_trace_and_stops_no_other(
@@ -113,6 +115,14 @@ def test_plan_knows_what_is_done_and_what_went_stale(context: Context) -> None:
     (artifact,) = context.results.rglob("*.npz")
     artifact.unlink()
     assert state(knn()) == "todo"
+
+
+def test_a_corrected_entry_is_work_again(context: Context) -> None:
+    """Another normalisation of the same weights is another encoder: the old number does not stand for it."""
+    run([knn()], context)
+    corrected = replace(resolve("pixels"), mean=(0.5, 0.5, 0.5))
+    (step,) = plan([corrected], [knn()], context)
+    assert step.state == "todo"
 
 
 def test_other_data_are_another_record(context: Context, tiny_world: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def test_colours_are_segmented(run: Callable[..., tuple[Outcome, Colours]]) -> N
     """Each class has its colour, so the score is high; counts and notes hang together."""
     outcome, _ = run()
     best = outcome.metrics[0]
-    assert best.name == "mIoU" and best.primary and best.unit == "percent" and best.value is not None and best.value > 60
+    assert (best.name, best.primary, best.unit) == ("mIoU", True, "percent")
+    assert best.value is not None and best.value > 60
     assert best.ci is not None and best.ci.low <= best.value <= best.ci.high and best.ci.cluster == "image"
     assert [score.name for score in outcome.metrics] == [
         "mIoU", "acc", "aAcc", "dice", "fscore", "precision", "recall",

@@ -13,7 +13,7 @@ from evals.encoders.entry import read_entry, resolve
 from evals.encoders.load import load
 from evals.errors import UsageError, WeightsError
 from evals.files import DigestMemo
-from evals.types import Encoder, ImageSpec
+from evals.types import ConvEncoder, Encoder, ImageSpec
 
 VIT = {"source": "timm", "model": "vit_tiny_patch16_224.augreg_in21k", "licence": "x", "size": 224, "patch": 16}
 PE = {"source": "timm", "model": "vit_pe_core_tiny_patch16_384.fb", "licence": "x", "size": 384, "patch": 16}
@@ -234,3 +234,35 @@ def test_a_transformers_file_under_a_convnext(tmp_path: Path) -> None:
     values = {**VIT, "model": "convnext_tiny.eupe_lvd1689m", "patch": 32, "global_feature": "gap_norm"}
     with pytest.raises(WeightsError, match=r"missing: stem\.0\.weight"):
         load(read_entry("mine", {**values, "weights": str(tmp_path / "w.safetensors")}), DigestMemo(None))
+
+
+def test_a_convolutional_map_is_regridded_before_the_final_norm(tmp_path: Path) -> None:
+    """The raw map is resized, then normalised; its own grid changes nothing, and the global feature stays."""
+    model = shaken("convnext_tiny.eupe_lvd1689m", num_classes=0)
+    values = {**VIT, "model": "convnext_tiny.eupe_lvd1689m", "patch": 32, "global_feature": "gap_norm"}
+    encoder = encoder_of(model, {**values, "normalise": "raw"}, tmp_path)
+    assert isinstance(encoder, ConvEncoder)
+    pixels = image(64, 96)
+    plain, fine, same = encoder(pixels), encoder.on_grid(pixels, (4, 6)), encoder.on_grid(pixels, (2, 3))
+    with torch.no_grad():
+        raw = nn.functional.interpolate(model.forward_features(pixels), (4, 6), mode="bilinear", antialias=True)
+        expected = nn.functional.layer_norm(
+            raw.permute(0, 2, 3, 1), (768,), model.head.norm.weight, model.head.norm.bias, model.head.norm.eps
+        )
+    torch.testing.assert_close(fine.patches_BHWD, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(same.patches_BHWD, plain.patches_BHWD)
+    assert fine.pooled_BD is not None
+    assert plain.pooled_BD is not None
+    assert torch.equal(fine.pooled_BD, plain.pooled_BD)
+
+
+def test_rotary_periods_are_rounded_where_the_file_lost_them(tmp_path: Path) -> None:
+    """DINOv3 was trained with bf16 periods and timm's files do not hold them: the entry says so."""
+    model = shaken("vit_small_patch16_dinov3.lvd1689m", num_classes=0)
+    values = {**VIT, "model": "vit_small_patch16_dinov3.lvd1689m", "global_feature": "cls"}
+    exact = encoder_of(model, values, tmp_path).get_buffer("model.rope.periods")
+    rounded = encoder_of(model, {**values, "rope_periods": "bf16"}, tmp_path).get_buffer("model.rope.periods")
+    assert torch.equal(rounded, exact.bfloat16().float())
+    assert not torch.equal(rounded, exact)
+    assert resolve("dinov3-vit-b").rope_periods == resolve("dinov3-vit-s").rope_periods == "bf16"
+    assert resolve("eupe-vit-b").rope_periods == "fp32"
