@@ -13,6 +13,7 @@ from evals.benchmarks.base import Benchmark
 from evals.context import Roots
 from evals.encoders.entry import EncoderEntry, config_folder, resolve
 from evals.errors import UsageError, unknown
+from evals.miniature.world import Identity, read_identity
 
 DATA_FOLDERS = ("imagenet", "ade20k", "nyu", "SPair-71k", "llava", "vlm")
 WORLD_PREFIX = "miniature"
@@ -35,6 +36,8 @@ class Settings:
     folders: Mapping[str, Path]
     world: str | None
     """Size of the embedded world if it was asked for."""
+    world_folder: Path | None
+    """A rendered world that was given as the data folder."""
     results: Path
     cache: Path
 
@@ -54,19 +57,20 @@ def compose(
     for name in chosen:
         base.find(name)
     data = values["data"]
-    world = _world_size(data)
+    world = _world(data)
     return Settings(
         device=str(values["device"]),
-        batch=_positive("batch", values["batch"]),
+        batch=_whole("batch", values["batch"], least=1),
         workers=_workers(values["workers"]),
-        seed=int(values["seed"]),
+        seed=_whole("seed", values["seed"], least=0),
         dtype=_one_of("dtype", values["dtype"], ("fp32", "bf16")),
-        protocol=values["protocol"],
-        limit=None if values["limit"] is None else _positive("limit", values["limit"]),
+        protocol=None if values["protocol"] is None else str(values["protocol"]),
+        limit=None if values["limit"] is None else _whole("limit", values["limit"], least=1),
         benchmarks=chosen,
         changes=_changes(raw["benchmarks"] or {}),
         folders={} if world else _folders(data, raw["paths"]),
-        world=world,
+        world=world.size if isinstance(world, Identity) else world,
+        world_folder=Path(data).expanduser() if isinstance(world, Identity) else None,
         results=Path(values["results"]).expanduser(),
         cache=cache_folder(values["cache"]),
     )
@@ -85,16 +89,13 @@ def build(settings: Settings) -> list[tuple[str, Benchmark]]:
         kind = base.find(name)
         # Where the named protocol does not exist, the default one stands in (`official` has no zero-shot or SPair).
         named = settings.protocol and (settings.protocol if settings.protocol in kind.protocols else kind.default())
-        try:
-            made.append(kind.of(named, world=settings.world is not None, **changes))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"constants of {name} do not fit: {error}") from error
+        made.append(kind.of(named, world=settings.world is not None, **changes))
     return made
 
 
 def entries(names: Sequence[str], weights: str | None, seed: int, config_dir: Path | None) -> list[EncoderEntry]:
-    """The entries of the encoders that were asked for."""
-    return [resolve(name, weights=weights, seed=seed, extra=config_dir) for name in names]
+    """The entries of the encoders that were asked for, each once."""
+    return [resolve(name, weights=weights, seed=seed, extra=config_dir) for name in dict.fromkeys(names)]
 
 
 def suites() -> dict[str, list[str]]:
@@ -110,11 +111,9 @@ def cache_folder(given: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eupe-eval"
 
 
-def roots(settings: Settings, world: Path | None, identity: str | None) -> Roots:
-    """Where the data are: the embedded world's folders, or the user's."""
-    if world is None:
-        return Roots(settings.folders)
-    return Roots({name: world / name for name in DATA_FOLDERS if (world / name).is_dir()}, identity)
+def roots(folder: Path, identity: str | None) -> Roots:
+    """The folders of an embedded world."""
+    return Roots({name: folder / name for name in DATA_FOLDERS if (folder / name).is_dir()}, identity)
 
 
 def _chosen(names: Sequence[str], benchmarks: Sequence[str]) -> tuple[str, ...]:
@@ -141,15 +140,20 @@ def _compose_raw(overrides: Sequence[str]) -> dict[str, Any]:
         head = key.lstrip("+").split(".")[0]
         if not separator:
             raise UsageError(f"-o takes key=value; got {override!r}.")
-        words.append(f"+benchmarks.{override.lstrip('+')}" if head in known and "." in key else override)
+        if not key.strip("+") or key.startswith("~"):
+            raise UsageError(f"-o takes key=value; got {override!r}.")
+        words.append(f"++benchmarks.{override.lstrip('+')}" if head in known and "." in key else override)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
             composed = OmegaConf.to_container(hydra_compose("eval", overrides=words), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _override_error(error, overrides) from error
     assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
+    raw = {str(key): value for key, value in composed.items()}
+    if not isinstance(raw["benchmarks"], dict):
+        raise UsageError(f"benchmarks holds keys of its own, such as in1k-knn.ks=[20]; got {raw['benchmarks']!r}.")
+    return raw
 
 
 def _override_error(error: Exception, overrides: Sequence[str]) -> UsageError:
@@ -163,17 +167,23 @@ def _override_error(error: Exception, overrides: Sequence[str]) -> UsageError:
 
 
 def _changes(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    for name in raw:
+    for name, changes in raw.items():
         base.find(name)
+        if not isinstance(changes, dict):
+            raise UsageError(f"{name} holds constants; write -o {name}.<constant>=<value>.")
     return {
         name: {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
         for name, changes in raw.items()
     }
 
 
-def _world_size(data: str | None) -> str | None:
-    """`miniature` -> small, `miniature-tiny` -> tiny, a path -> None."""
-    if data is None or not str(data).startswith(WORLD_PREFIX) or Path(data).is_dir():
+def _world(data: str | None) -> str | Identity | None:
+    """The size of a world: `miniature` -> small, `miniature-tiny` -> tiny; its identity if a folder holds one."""
+    if data is None:
+        return None
+    if Path(data).expanduser().is_dir():
+        return read_identity(Path(data).expanduser())
+    if not str(data).startswith(WORLD_PREFIX):
         return None
     return str(data).removeprefix(WORLD_PREFIX).removeprefix("-") or "small"
 
@@ -193,19 +203,15 @@ def _workers(value: Any) -> int:
         # One process per core up to 16 feeds a GPU; on few cores decoding in the main process is as quick.
         cores = os.cpu_count() or 1
         return 0 if cores <= 2 else min(16, cores - 1)
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = -1
-    if number < 0:
-        raise UsageError(f"workers must be auto or a number from 0; got {value!r}.")
-    return number
+    return _whole("workers, unless auto,", value, least=0)
 
 
-def _positive(key: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{key} must be a whole number from 1; got {value!r}.")
-    return value
+def _whole(key: str, value: Any, *, least: int) -> int:
+    """A whole number, also as the text of an environment variable."""
+    text = str(value)
+    if isinstance(value, float) or not text.removeprefix("-").isdecimal() or int(text) < least:
+        raise UsageError(f"{key} must be a whole number from {least}; got {value!r}.")
+    return int(text)
 
 
 def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:

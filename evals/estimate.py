@@ -1,4 +1,4 @@
-"""How long a run will take on this machine: timed forward passes at the sizes to come, times their number."""
+"""How long a run will take on this machine: timed passes at the sizes to come, times their number."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from evals.benchmarks.base import Work
-from evals.types import Encoder
+from evals.types import Encoder, TextAlignedEncoder
 
 
 def seconds(encoder: Encoder, works: Sequence[Work], device: torch.device, batch: int) -> float:
@@ -17,7 +17,13 @@ def seconds(encoder: Encoder, works: Sequence[Work], device: torch.device, batch
         images[work.rows, work.columns] += work.images
     # A GPU is only busy with full batches; on a CPU two images tell as much as thirty-two.
     several = batch if device.type == "cuda" else min(batch, 2)
-    return sum(count * _once(encoder, *size, device, several) for size, count in images.items())
+    passes = sum(count * _once(encoder, *size, device, several) for size, count in images.items())
+    prompts = sum(work.prompts for work in works)
+    if not prompts or not isinstance(encoder, TextAlignedEncoder):
+        return passes
+    started = time.perf_counter()
+    encoder.encode_text(["a photo of one thing."] * several)
+    return passes + prompts * (time.perf_counter() - started) / several
 
 
 def _once(encoder: Encoder, rows: int, columns: int, device: torch.device, batch: int) -> float:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -49,6 +50,7 @@ class Session:
 
     def run(self, *, yes: bool) -> int:
         """Do what is left to do. Returns the exit code: 1 if anything failed or is missing."""
+        warnings.formatwarning = _one_line
         steps, context = self._plan(render=True)
         _must_be_writable(context.results)
         bench = self._ask(steps, context, yes)
@@ -101,7 +103,8 @@ class Session:
         else:
             word = f"{status}: {_why(step, record)}"
         self._say(f"{step.title}: {word}")
-        return {"step": step.title, "status": status, "path": str(step.path) if step.path else None}
+        found = {"name": score.name, "value": score.value, "unit": score.unit} if score else None
+        return {"step": step.title, "status": status, "score": found, "path": str(step.path) if step.path else None}
 
     def _close(self, steps: Sequence[Step], outcomes: Sequence[dict[str, object]], context: Context) -> int:
         counts = Counter(str(outcome["status"]) for outcome in outcomes)
@@ -122,15 +125,8 @@ class Session:
 
 def make_context(settings: Settings, *, quiet: bool, render: bool = True) -> Context:
     """The surroundings of a run; renders the embedded world if it was asked for and is not there."""
-    folder, identity = None, None
-    if settings.world is not None:
-        folder, identity = settings.cache / "miniature" / world.world_name(settings.world, 0), None
-        if render:
-            folder, identity = make_world(settings.cache, settings.world, 0, quiet=quiet)
-        elif known := world.read_identity(folder):
-            identity = show.world_id(known)
     return Context(
-        roots=compose.roots(settings, folder, identity) if folder else Roots(settings.folders),
+        roots=Roots(settings.folders) if settings.world is None else _world_roots(settings, quiet, render),
         results=settings.results,
         cache=settings.cache,
         device=_device(settings.device),
@@ -142,13 +138,23 @@ def make_context(settings: Settings, *, quiet: bool, render: bool = True) -> Con
     )
 
 
+def _world_roots(settings: Settings, quiet: bool, render: bool) -> Roots:
+    """The embedded world's folders: of a world that was given, or of the one in the cache, rendered if asked."""
+    assert settings.world is not None
+    folder = settings.world_folder or settings.cache / "miniature" / world.world_name(settings.world, 0)
+    if render and settings.world_folder is None:
+        make_world(settings.cache, settings.world, 0, quiet=quiet)
+    known = world.read_identity(folder)
+    return compose.roots(folder, show.world_id(known) if known else None)
+
+
 def make_world(
     cache: Path, size: str, seed: int, *, to: Path | None = None, workers: int | None = None, quiet: bool = False
 ) -> tuple[Path, str]:
     """The embedded world, rendered unless it is there: its folder and its identity."""
     folder = to or cache / "miniature" / world.world_name(size, seed)
     known = world.read_identity(folder)
-    if known is None:
+    if known is None or (known.version, known.size, known.seed) != (world.VERSION, size, seed):
         with (silent_bar if quiet else bar)(f"rendering the {size} world", 1) as progress:
             world.make(folder, size=size, seed=seed, workers=workers, progress=_follow(progress))
         known = world.read_identity(folder)
@@ -220,6 +226,11 @@ def _follow(progress: Bar) -> "world.Progress":
         seen[0] = done
 
     return advance
+
+
+def _one_line(message: Warning | str, *where: object, **more: object) -> str:
+    """A warning for people: what it says, without the line of source that says it."""
+    return f"warning: {message}\n"
 
 
 def _device(name: str) -> str:

@@ -11,7 +11,7 @@ from evals.context import Roots
 from evals.datasets import ade20k
 from evals.datasets.ade20k import SegmentationSplit
 from evals.datasets.base import Split
-from evals.errors import DataError
+from evals.errors import DataError, UsageError
 from evals.files import DigestMemo
 from evals.metrics.segmentation import miou, scores
 from evals.metrics.statistics import bootstrap
@@ -54,6 +54,8 @@ class Ade20kLinear(Benchmark):
         },
     }
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset({"weight_decay", "warmup", "dropout", "rescaled_steps"})
+
     classes: int | None = ade20k.PUBLISHED_CLASSES
     """Classes that are scored; None: as many as the data set names."""
     crop: int = 512
@@ -80,6 +82,11 @@ class Ade20kLinear(Benchmark):
     """Steps between the heads that are scored."""
     report: Literal["best", "last"] = "best"
     """Which of them is reported: the highest mIoU on the validation set, or the last."""
+
+    def __post_init__(self) -> None:
+        """Refuse a dropout that leaves nothing."""
+        if self.dropout >= 1:
+            raise UsageError(f"{self.id}.dropout must be a share below 1; got {self.dropout}.")
 
     def splits(self, roots: Roots, digests: DigestMemo) -> tuple[Split, ...]:
         """Training and validation images."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from evals.constants import describe, fits
 from evals.context import Context, Roots
 from evals.datasets.base import Split
 from evals.errors import UsageError, unknown
@@ -39,6 +40,8 @@ class Work:
     images: int
     rows: int
     columns: int
+    prompts: int = 0
+    """Texts that a text tower encodes beside the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ class Benchmark(ABC):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Protocol -> constants that depart from the field defaults; the first is the default on real data."""
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset()
+    """Numbers that may be 0; every other one must be above."""
+
     dtype: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the encoder; fp32 with TF32 off is the standard."""
     limit: int | None = None
@@ -98,10 +104,13 @@ class Benchmark(ABC):
         name = protocol or ("miniature" if world and "miniature" in cls.protocols else cls.default())
         if name not in cls.protocols:
             raise unknown(f"protocol of {cls.id}", name, list(cls.protocols))
-        keys = [f.name for f in dataclasses.fields(cls)]
-        for key in changes:
-            if key not in keys:
-                raise unknown(f"key of {cls.id}", key, keys)
+        kinds = {f.name: f.type for f in dataclasses.fields(cls)}
+        for key, value in changes.items():
+            if key not in kinds:
+                raise unknown(f"key of {cls.id}", key, list(kinds))
+            zero = key in cls.may_be_zero
+            if not fits(kinds[key], value, zero=zero):
+                raise UsageError(f"{cls.id}.{key} must be {describe(kinds[key], zero=zero)}; got {value!r}.")
         return name, cls(**{**cls.protocols[name], **changes})
 
     @classmethod

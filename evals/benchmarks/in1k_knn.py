@@ -67,8 +67,10 @@ class In1kKnn(Benchmark):
             raise UsageError(f"{self.id}: metric=cosine needs normalize=true. Use metric=l2 for raw features.")
         if self.vote == "weighted" and self.metric != "cosine":
             raise UsageError(f"{self.id}: vote=weighted weighs cosines. Use metric=cosine or vote=majority.")
-        if not self.ks or min(self.ks) < 1:
-            raise UsageError(f"{self.id}: ks={list(self.ks)} must name at least one number of neighbours, each from 1.")
+        if self.short < self.side:
+            raise UsageError(
+                f"{self.id}: short={self.short} must be at least side={self.side}, which is cut out of it."
+            )
 
     def skip(self, card: EncoderCard) -> str | None:
         """`no cls` without a global feature, and for an average where only a class token counts."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MODES = ("openai80", "class_name")
 """Prompts of a class: OpenAI's 80 templates around its name, or the name alone. The first is the headline."""
+_TEMPLATES = 80
+"""Prompts a class of the first mode."""
 RECIPE = 1
 """Grows when this module changes a text vector."""
 _AT_ONCE = 256
@@ -67,11 +69,12 @@ class In1kZeroshot(Benchmark):
         return (FeatureRequest(splits[0].images, self._geometry(spec)),)
 
     def work(self, spec: "ImageSpec", splits: Sequence[Split]) -> tuple[Work, ...]:
-        """One pass over each image; 81 prompts a class are small beside them, and kept."""
+        """One pass over each image, and the prompts of both modes (as if none was kept from an earlier run)."""
         from evals.types import nearest_multiple
 
         side = nearest_multiple(self.side, spec.patch)
-        return (Work(len(splits[0]), side, side),)
+        classes = len(cast(ClassificationSplit, splits[0]).classes)
+        return (Work(len(splits[0]), side, side, prompts=classes * (_TEMPLATES + 1)),)
 
     def run(self, job: Job) -> Outcome:
         """Classify in both prompt modes."""

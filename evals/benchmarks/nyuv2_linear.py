@@ -56,6 +56,10 @@ class Nyuv2Linear(Benchmark):
         },
     }
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset(
+        {"weight_decay", "warmup", "mean_only_steps", "rescaled_steps", "head_seed"}
+    )
+
     crop_rows: int = 416
     """Rows of a training crop, in pixels of a 480 x 640 frame; scales with frames of another size."""
     crop_columns: int = 544

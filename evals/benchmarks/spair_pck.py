@@ -42,6 +42,8 @@ class SpairPck(Benchmark):
         "miniature": {"side": 256, "side_patch14": 224, "draw": 50},
     }
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset({"draw_seed"})
+
     side: int = 512
     """Pixels of the square, also of the enlarged maps (paper: 512 for patch 16, a grid of 32 x 32)."""
     side_patch14: int = 448

@@ -1,5 +1,6 @@
 """Configuration: what wins over what, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,18 @@ def test_data_folders(tmp_path: Path) -> None:
     assert compose.compose(flags={"data": "miniature"}).world == "small"
 
 
+def test_a_rendered_world_is_recognised_by_its_folder(tiny_world: Path) -> None:
+    """`--data FOLDER` of an embedded world is that world, not a real data set."""
+    settings = compose.compose(flags={"data": str(tiny_world)})
+    assert (settings.world, settings.world_folder, settings.folders) == ("tiny", tiny_world, {})
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ({"batch": 0}, "batch must be a whole number from 1"),
-        ({"workers": "-1"}, "workers must be auto or a number"),
+        ({"workers": "-1"}, "workers, unless auto, must be a whole number from 0"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
         ({"dtype": "fp16"}, "Known: bf16, fp32"),
         ({"protocol": "offcial"}, "Nearest: official"),
     ],
@@ -83,3 +91,31 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert compose.cache_folder(None) == tmp_path / "eupe-eval"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert compose.cache_folder(None) == Path.home() / ".cache" / "eupe-eval"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=abc", "seed must be a whole number from 0; got 'abc'"),
+        ("seed=1.5", "seed must be a whole number"),
+        ("seed=null", "seed must be a whole number"),
+        ("workers=1.5", "workers, unless auto, must be"),
+        ("~seed=0", "-o takes key=value"),
+        ("=3", "-o takes key=value"),
+        ("protocol=5", "unknown protocol '5'"),
+        ("paths=3", "cannot apply -o paths=3"),
+        ("benchmarks=3", "benchmarks holds keys of its own"),
+        ("batch=[", "cannot apply -o batch="),
+    ],
+)
+def test_bad_overrides_are_named(override: str, message: str) -> None:
+    """One message with the key, never a traceback."""
+    with pytest.raises(UsageError, match=re.escape(message)):
+        compose.build(compose.compose(overrides=[override]))
+
+
+def test_the_last_override_of_a_key_wins() -> None:
+    """As with flags."""
+    settings = compose.compose(overrides=["in1k-knn.temperature=0.1", "in1k-knn.temperature=0.2", "seed=1", "seed=2"])
+    assert settings.changes["in1k-knn"] == {"temperature": 0.2}
+    assert settings.seed == 2
