@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 import warnings
@@ -16,7 +17,7 @@ from evals import compose, show
 from evals.compose import Settings
 from evals.context import Bar, Context, Roots, silent_bar
 from evals.encoders.entry import EncoderEntry, fetch, weights_file
-from evals.errors import EvalError, ResultsError, UnavailableError, UsageError
+from evals.errors import DataError, EvalError, ResultsError, UnavailableError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world
 from evals.plan import Step, plan
@@ -140,12 +141,19 @@ def make_context(settings: Settings, *, quiet: bool, render: bool = True) -> Con
 
 def _world_roots(settings: Settings, quiet: bool, render: bool) -> Roots:
     """The embedded world's folders: of a world that was given, or of the one in the cache, rendered if asked."""
-    assert settings.world is not None
-    folder = settings.world_folder or settings.cache / "miniature" / world.world_name(settings.world, 0)
+    folder = _world_folder(settings)
     if render and settings.world_folder is None:
+        assert settings.world is not None, "the caller asks for a world only where one was named"
         make_world(settings.cache, settings.world, 0, quiet=quiet)
     known = world.read_identity(folder)
+    if render and not world.is_whole(folder):
+        raise DataError(f"{folder} is a damaged world: delete it and render it again with `eupe-eval data make`.")
     return compose.roots(folder, show.world_id(known) if known else None)
+
+
+def _world_folder(settings: Settings) -> Path:
+    assert settings.world is not None
+    return settings.world_folder or settings.cache / "miniature" / world.world_name(settings.world, 0)
 
 
 def make_world(
@@ -154,6 +162,10 @@ def make_world(
     """The embedded world, rendered unless it is there: its folder and its identity."""
     folder = to or cache / "miniature" / world.world_name(size, seed)
     known = world.read_identity(folder)
+    if to is None and known is not None and not world.is_whole(folder):
+        print(f"{folder} is damaged: it is rendered again", file=sys.stderr)
+        shutil.rmtree(folder)
+        known = None
     if known is None or (known.version, known.size, known.seed) != (world.VERSION, size, seed):
         with (silent_bar if quiet else bar)(f"rendering the {size} world", 1) as progress:
             world.make(folder, size=size, seed=seed, workers=workers, progress=_follow(progress))
@@ -179,8 +191,15 @@ def check_data(settings: Settings, *, decode: bool, quiet: bool) -> "tuple[Findi
     """Check every data set that is configured."""
     from evals.datasets.check import check
 
-    context = make_context(settings, quiet=quiet)
-    return check(context.roots, decode=decode, workers=context.workers, bar=context.bar)
+    if settings.world is None:
+        context, counts = make_context(settings, quiet=quiet), None
+    else:
+        # A world is checked as it is, not mended first.
+        there = world.read_identity(_world_folder(settings)) is not None
+        context = make_context(settings, quiet=quiet, render=not there)
+        known = world.read_identity(_world_folder(settings))
+        counts = known.counts if known else None
+    return check(context.roots, decode=decode, workers=context.workers, bar=context.bar, world_counts=counts)
 
 
 def bar(title: str, total: int) -> AbstractContextManager[Bar]:

@@ -146,8 +146,9 @@ class Ade20kLinear(Benchmark):
             return self.classes
         if split.class_names is None:
             raise DataError(
-                "the number of classes is to come from objectInfo150.txt and the data set has none. "
-                "Restore the file, or set the number with -o classes=N."
+                "the number of classes is to come from objectInfo150.txt and the data set has none. Restore the file "
+                "to ADEChallengeData2016/, beside images/ and annotations/, or set the number with "
+                "-o ade20k-linear.classes=N."
             )
         return len(split.class_names)
 

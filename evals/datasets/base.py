@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from evals.errors import DataError
+from evals.datasets.layout import opened
 from evals.files import DigestMemo
 
 FULL_READ_BYTES = 8 << 30
@@ -79,19 +78,9 @@ def sub_fingerprint(whole: str, kept: Sequence[int]) -> str:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """Decode an image completely, as RGB. Raises DataError naming a missing, truncated or foreign file."""
-    try:
-        with warnings.catch_warnings():
-            # Some ImageNet files carry broken EXIF blocks; their pixels are whole.
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(path) as image:
-                return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist. Restore the file, then run again.") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"image {path} cannot be decoded ({error}). It is damaged or no image: restore the file, then run again."
-        ) from error
+    """Decode an image completely, as RGB. Raises DataError naming a missing, truncated, oversized or foreign file."""
+    with opened(path, "image") as image:
+        return image.convert("RGB")
 
 
 def evenly(n: int, keep: int) -> list[int]:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from evals.datasets import ade20k, imagenet, nyuv2, spair
 from evals.datasets.base import read_rgb
-from evals.datasets.layout import Problem, Report
-from evals.errors import DataError
+from evals.datasets.layout import Problem, ProblemError, Report, home
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _OTHER_DATA = "scores are those of another data set and not comparable with published ones"
 _RESTORE = "Restore the files, or obtain the set again"
+_ANNOTATIONS = "Put back the annotations of ADEChallengeData2016"
 
 
 class Each(Protocol):
@@ -76,6 +76,8 @@ def examine_ade20k(desk: Desk, split: str) -> str:
     """Counts, images, label sizes, the range of labels and whether it is shifted."""
     paths, labels = ade20k.survey(desk.root, split, desk.report)
     listed = ade20k.class_names(desk.root, desk.report)
+    if listed is None and split == "validation":
+        _without_names(desk)
     where = str(labels[0].parent) if labels else str(desk.root)
     _counts(desk, where, "images with a label map", len(paths), ade20k.PUBLISHED[split])
     if desk.decode:
@@ -86,9 +88,21 @@ def examine_ade20k(desk: Desk, split: str) -> str:
         seen = np.any(found, axis=0) if found else np.zeros(256, dtype=bool)
         complete = desk.real and len(found) == ade20k.PUBLISHED[split]
         classes = ade20k.PUBLISHED_CLASSES if desk.real else len(listed or ()) or ade20k.PUBLISHED_CLASSES
-        for problem in _label_range(where, seen, classes, complete):
-            desk.report(problem)
+        if not _beyond(desk, labels, looks, seen, classes):
+            for problem in _label_range(where, seen, classes, complete):
+                desk.report(problem)
     return f"{len(paths):,} images with label maps"
+
+
+def _without_names(desk: Desk) -> None:
+    """A warning for real data, whose 150 classes are known; a world has nothing else to count its classes by."""
+    effect = "classes have numbers in place of names; scores do not change while ade20k-linear.classes is a number"
+    where = home(desk.root, ade20k.INNER, "images") / "objectInfo150.txt"
+    mend = "Restore the file from ADEChallengeData2016.zip, beside the folders images and annotations"
+    if desk.real:
+        desk.report(Problem(str(where), "is not there", mend, effect, "warning"))
+    else:
+        desk.report(Problem(str(where), "is not there", mend))
 
 
 def examine_nyuv2(desk: Desk, split: str) -> str:
@@ -146,8 +160,8 @@ def look_at_image(path: Path) -> Look:
     """Decode an image."""
     try:
         return Look(image_size=read_rgb(path).size)
-    except DataError as error:
-        return Look(Problem(str(path), str(error).rstrip("."), "Restore the file from the original archive"))
+    except ProblemError as error:
+        return Look(error.problem)
 
 
 def look_at_label(pair: tuple[Path, Path]) -> Look:
@@ -170,8 +184,8 @@ def _look_at_map(
         return look
     try:
         raw = read(pair[1])
-    except DataError as error:
-        return Look(Problem(str(pair[1]), str(error).removeprefix(f"{pair[1]}: ").rstrip("."), "Restore the file"))
+    except ProblemError as error:
+        return Look(error.problem)
     return Look(image_size=look.image_size, map_size=(raw.shape[1], raw.shape[0]), **measure(raw))
 
 
@@ -182,17 +196,32 @@ def _same_sizes(desk: Desk, maps: Sequence[Path], looks: Sequence[Look], kind: s
             desk.report(Problem(str(path), f"the {kind} has {sizes}", "Restore both files", effect))
 
 
+def _reduced(seen: NDArray[np.bool_], classes: int) -> bool:
+    return bool(seen[255] and not seen[classes:255].any())
+
+
+def _beyond(desk: Desk, labels: Sequence[Path], looks: Sequence[Look], seen: NDArray[np.bool_], classes: int) -> bool:
+    """Report every label map with a value above `classes`; none when the whole set was reduced, which is told once."""
+    if _reduced(seen, classes) or not seen[classes + 1 :].any():
+        return False
+    for path, look in zip(labels, looks, strict=True):
+        if look.values_256 is not None and look.values_256[classes + 1 :].any():
+            largest = int(np.flatnonzero(look.values_256)[-1])
+            what = (
+                f"the largest value is {largest}, expected 0 (unlabelled) and 1..{classes}: this is another label set"
+            )
+            desk.report(Problem(str(path), what, _ANNOTATIONS))
+    return True
+
+
 def _label_range(where: str, seen: NDArray[np.bool_], classes: int, complete: bool) -> Iterable[Problem]:
     """Labels must be 0 (unlabelled) and 1 .. classes; recognises sets that were already reduced."""
     largest = int(np.flatnonzero(seen)[-1]) if seen.any() else 0
-    mend = "Put back the annotations of ADEChallengeData2016"
+    mend = _ANNOTATIONS
     shifted = "every class would be scored under its neighbour's name and one class as unlabelled, so the mIoU is wrong"
-    if seen[255] and not seen[classes:255].any():
+    if _reduced(seen, classes):
         what = f"values 0..{classes - 1} and 255, but no {classes}: the labels were already reduced (255 = ignore)"
         yield Problem(where, what, f"{mend}: the benchmark reduces them itself", shifted)
-    elif largest > classes:
-        what = f"the largest value is {largest}, expected 0 (unlabelled) and 1..{classes}: this is another label set"
-        yield Problem(where, what, mend)
     elif complete and largest < classes:
         what = f"no pixel has the value {classes}, which occurs in the published split: labels may count from 0"
         yield Problem(where, what, mend, shifted)

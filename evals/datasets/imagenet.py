@@ -90,7 +90,7 @@ def survey(root: Path, split: str, report: Report) -> tuple[list[Path], list[int
     folder = root / split
     if not folder.is_dir():
         raise unavailable("ImageNet-1k", folder, _TREE.format(root=root), _SOURCE)
-    classes, loose = _folders(folder)
+    classes, loose = _folders(folder, report)
     if not classes and not loose:
         raise unavailable("ImageNet-1k", folder / "<wnid>", _TREE.format(root=root), _SOURCE)
     if loose:
@@ -109,16 +109,17 @@ def survey(root: Path, split: str, report: Report) -> tuple[list[Path], list[int
     return paths, labels, tuple(classes)
 
 
-def _folders(folder: Path) -> tuple[list[str], list[str]]:
+def _folders(folder: Path, report: Report) -> tuple[list[str], list[str]]:
     """Class folders, and images that lie beside them."""
-    entries = shown(folder)
+    entries = shown(folder, report)
     classes = sorted(entry.name for entry in entries if entry.is_dir())
     return classes, sorted(entry.name for entry in entries if entry.name.lower().endswith(ENDINGS) and entry.is_file())
 
 
 def _compare(root: Path, split: str, classes: list[str], report: Report) -> None:
     other = root / next(part for part in PARTS if part != split)
-    theirs = _folders(other)[0] if other.is_dir() else []
+    # What is wrong with the other split is told when it is read itself.
+    theirs = _folders(other, lambda problem: None)[0] if other.is_dir() else []
     if not theirs or theirs == classes:
         return
     lacking, extra = sorted(set(theirs) - set(classes)), sorted(set(classes) - set(theirs))

@@ -1,7 +1,9 @@
 """What the loaders share: problems and their words, the listing of folders, the reading of files."""
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -13,8 +15,9 @@ from PIL import Image, UnidentifiedImageError
 from evals.errors import DataError, UnavailableError
 
 STOPS = "the benchmarks on this set stop with this error; nothing is scored"
-UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError)
-"""What Pillow raises for files that are damaged or no images."""
+ARCHIVE = "Restore the file from the original archive"
+_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged, no images, or too large to be any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,28 @@ class Problem:
     """What it does to the score."""
     severity: Literal["warning", "error"] = "error"
 
-    def error(self) -> DataError:
+    def error(self) -> "ProblemError":
         """The problem as the error that stops a benchmark."""
-        return DataError(f"{self.where}: {self.what}. {self.mend}.")
+        return ProblemError(f"{self.where}: {self.what}. {self.mend}.", self)
+
+
+class ProblemError(DataError):
+    """A problem that stops a benchmark; a check takes it apart again."""
+
+    def __init__(self, message: str, problem: Problem | None = None) -> None:
+        # The message alone must do: the processes that read images send errors on as their text.
+        super().__init__(message)
+        self.problem = problem
+
+
+class AbsentError(UnavailableError):
+    """A data set, or a part of one, that is not there."""
+
+    def __init__(self, title: str, lacking: Path, advice: str) -> None:
+        super().__init__("data", f"{title}: {lacking} is not there. {advice}")
+        self.lacking = lacking
+        self.advice = advice
+        """The expected tree and how to obtain it."""
 
 
 Report = Callable[[Problem], object]
@@ -50,24 +72,34 @@ def home(root: Path, inner: str, marker: str) -> Path:
     return within if (within / marker).exists() and not (root / marker).exists() else root
 
 
-def unavailable(title: str, lacking: Path, tree: str, source: str) -> UnavailableError:
+def unavailable(title: str, lacking: Path, tree: str, source: str) -> AbsentError:
     """The error for a data set, or a part of one, that is not there: the expected tree and how to obtain it."""
     shape = "\n".join(f"  {line}" for line in tree.strip().splitlines())
-    return UnavailableError(
-        "data",
-        f"{title}: {lacking} is not there. Expected tree:\n{shape}\n"
-        f"How to obtain it: {source}\nTo try everything without it: --data miniature.",
-    )
+    advice = f"Expected tree:\n{shape}\nHow to obtain it: {source}\nTo try everything without it: --data miniature."
+    return AbsentError(title, lacking, advice)
 
 
-def shown(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds but for hidden files, in no order. Raises DataError when it cannot be listed."""
+def shown(folder: Path, report: Report) -> list[os.DirEntry[str]]:
+    """What a folder holds but for hidden files, in no order. Raises DataError when it cannot be listed.
+
+    Names that are no UTF-8 are a problem: no record, cache or message could hold them.
+    """
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            found = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         what = f"the folder cannot be listed ({error.strerror or error})"
         raise Problem(str(folder), what, "Make it readable").error() from error
+    for entry in found:
+        if not _is_utf8(entry.name):
+            what = f"the name {entry.name!a} is no UTF-8"
+            report(Problem(str(folder), what, "Give the file its original name, or remove it"))
+    return [entry for entry in found if _is_utf8(entry.name)]
+
+
+def _is_utf8(name: str) -> bool:
+    # Bytes that are no UTF-8 come from the file system as lone surrogates.
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def names(folder: Path, endings: tuple[str, ...], report: Report) -> list[str]:
@@ -76,7 +108,7 @@ def names(folder: Path, endings: tuple[str, ...], report: Report) -> list[str]:
     Hidden files are what file browsers leave behind and no part of the set; every other stranger is a problem.
     """
     found = []
-    for entry in shown(folder):
+    for entry in shown(folder, report):
         if entry.name.lower().endswith(endings) and entry.is_file():
             found.append(entry.name)
         else:
@@ -90,30 +122,47 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem(
-            str(path), f"cannot be read as text ({error})", "Restore the file, then run again"
-        ).error() from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Problem(str(path), f"cannot be read as text ({reason})", "Restore the file").error() from error
+
+
+@contextmanager
+def opened(path: Path, kind: str) -> Iterator[Image.Image]:
+    """An image, label or depth file in Pillow's hands; `kind` names it in errors.
+
+    Raises DataError for a file that is missing, damaged, no image or too large, here or in what is done with it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Some ImageNet files carry broken EXIF blocks, and photographs may be large; their pixels are whole.
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except FileNotFoundError as error:
+        raise _unread(path, kind, "does not exist") from error
+    except _UNREADABLE as error:
+        raise _unread(path, kind, f"cannot be decoded: {_reason(error)}") from error
+
+
+def _unread(path: Path, kind: str, what: str) -> ProblemError:
+    return ProblemError(f"{kind} {path} {what}. {ARCHIVE}.", Problem(str(path), f"the {kind} {what}", ARCHIVE))
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, without the path that the problem names already."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is damaged or no image"
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
 
 
 def read_map(path: Path, kind: str) -> tuple[str, NDArray[Any]]:
     """Pillow's mode and the raw values of a label or depth image. Raises DataError for a missing or damaged file."""
-    try:
-        with Image.open(path) as image:
-            return image.mode, np.asarray(image)
-    except FileNotFoundError as error:
-        raise Problem(str(path), f"the {kind} does not exist", "Restore the file, then run again").error() from error
-    except UNREADABLE as error:
-        what = f"the {kind} cannot be decoded ({error})"
-        raise Problem(str(path), what, "It is damaged or no image: restore the file, then run again").error() from error
+    with opened(path, kind) as image:
+        return image.mode, np.asarray(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height from the header, without decoding. Raises DataError for a missing or foreign file."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError as error:
-        raise Problem(str(path), "the image does not exist", "Restore the file, then run again").error() from error
-    except UNREADABLE as error:
-        what = f"the image cannot be opened ({error})"
-        raise Problem(str(path), what, "It is damaged or no image: restore the file, then run again").error() from error
+    with opened(path, "image") as image:
+        return image.size

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.datasets.base import Images, Split, evenly_by_group, fingerprint, sub_fingerprint
-from evals.datasets.layout import Problem, Report, home, image_size, names, stop, unavailable
-from evals.errors import DataError
+from evals.datasets.layout import Problem, ProblemError, Report, home, image_size, names, stop, unavailable
 from evals.files import DigestMemo
 
 Part = Literal["trn", "val", "test"]
@@ -192,7 +191,10 @@ class _Reader:
         )
 
     def _side(self, raw: dict[str, Any], key: str, category: str) -> _Side:
-        file = self._pictures / category / str(raw[f"{key}_imname"])
+        name = f"{category}/{raw[f'{key}_imname']}"
+        # JSON can spell what no file name can be; the error says so.
+        name.encode()
+        file = self._pictures / name
         width, height, *_ = raw[f"{key}_imsize"]
         points = _numbers(raw, f"{key}_kps", (-1, 2))
         return _Side(key, self._index(file), file, (int(width), int(height)), points)
@@ -203,9 +205,9 @@ class _Reader:
             self.images[file] = len(self._sizes)
             try:
                 self._sizes.append(image_size(file))
-            except DataError as error:
+            except ProblemError as error:
                 self._sizes.append(None)
-                self._report(Problem(str(file), str(error).removeprefix(f"{file}: ").rstrip("."), _RESTORE))
+                self._report(error.problem or Problem(str(file), str(error), _RESTORE))
         return self.images[file]
 
     def _against_file(self, path: Path, side: _Side) -> list[Problem]:

@@ -89,7 +89,7 @@ def config_folder() -> Path:
 
 
 def names(extra: Path | None = None) -> list[str]:
-    """Encoders that have an entry, in the project's folder and in `extra`."""
+    """Encoders that have an entry, in the project's folder and in `extra`. Raises UsageError if that is no folder."""
     return sorted(_files(extra))
 
 
@@ -103,13 +103,14 @@ def resolve(name: str, *, weights: str | None = None, seed: int = 0, extra: Path
     """The entry of `name`, or of `<source>:<model>` as its library describes it, with the weights that were asked for.
 
     An encoder that has nothing to load stays so under `hub` and `random`. `<source>:<model>` imports that library.
-    Raises UsageError for an unknown name, an entry that does not fit, or weights that are neither a word nor a file.
+    Raises UsageError for an unknown name, an entry that does not fit, weights that are neither a word nor a file, or
+    an `extra` that is no folder.
     """
+    known = _files(extra)
     source, colon, model = name.partition(":")
     if colon:
         entry = _derive(name, source, model)
     else:
-        known = _files(extra)
         if name not in known:
             raise unknown("encoder", name, list(known))
         entry = read_entry(name, _read_yaml(known[name]))
@@ -207,6 +208,11 @@ def _hub_file(entry: EncoderEntry) -> HubFile:
 
 
 def _files(extra: Path | None) -> dict[str, Path]:
+    if extra is not None and not extra.is_dir():
+        raise UsageError(
+            f"the folder of encoder entries {str(extra)!r} does not exist. Give --config-dir a folder of YAML files, "
+            "<name>.yaml for each encoder."
+        )
     folders = [config_folder() / "encoder", *([extra] if extra is not None else [])]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
@@ -266,7 +272,7 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "resize": keys.one_of("crop", "squash"),
     "normalise": keys.one_of(*NORMALISATIONS),
     "mean": keys.triple,
-    "std": keys.triple,
+    "std": keys.deviations,
     "rope_periods": keys.one_of("fp32", "bf16"),
     "dim": keys.or_null(keys.side),
     "depth": keys.or_null(keys.whole),

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from evals.encoders.entry import EncoderEntry
+from evals.encoders.entry import EncoderEntry, weights_file
 from evals.encoders.layouts import to_timm
 from evals.encoders.timm import assemble
 from evals.encoders.weights import differences
@@ -53,10 +53,15 @@ def build(entry: EncoderEntry, card: EncoderCard) -> Encoder:
 
 
 def convert(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> Mapping[str, Tensor]:
-    """A file's tensors under timm's names. Raises WeightsError listing keys that are missing or not of the layout."""
+    """The tensors of the entry's file under timm's names.
+
+    Raises WeightsError naming the file, with keys that are missing or not of the layout.
+    """
     found, own = _signature(tensors), _signature(model.state_dict())
     if found in _ENTRIES and found != own:
-        raise WeightsError(f"the file holds the weights of {_ENTRIES[found]}, not of {entry.name}; use that entry.")
+        raise WeightsError(
+            f"{weights_file(entry)} holds the weights of {_ENTRIES[found]}, not of {entry.name}; use that entry."
+        )
     required, optional = _authors_keys(model)
     if tensors.keys().isdisjoint(set(required) - model.state_dict().keys()):
         return to_timm(tensors, model, entry)
@@ -64,7 +69,9 @@ def convert(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> M
     known = {*required, *optional}
     unexpected = [key for key in tensors if key not in known and not key.startswith(_HEADS)]
     if missing or unexpected:
-        raise WeightsError(f"the file is no complete state dict of {entry.name}: {differences(missing, unexpected)}")
+        raise WeightsError(
+            f"{weights_file(entry)} is no complete state dict of {entry.name}: {differences(missing, unexpected)}"
+        )
     return to_timm(tensors, model, entry)
 
 

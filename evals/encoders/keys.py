@@ -1,5 +1,6 @@
 """What a value of an entry must be: each reader returns the value or raises UsageError saying where and what."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,10 +40,23 @@ def flag(where: str, value: object) -> bool:
 
 
 def triple(where: str, value: object) -> Triple:
-    """One number for each of R, G and B."""
-    if isinstance(value, list | tuple) and len(value) == 3 and all(type(v) in (int, float) for v in value):
+    """One finite number for each of R, G and B."""
+    if isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_finite, value)):
         return (float(value[0]), float(value[1]), float(value[2]))
-    raise UsageError(f"{where} must be three numbers (R, G, B in [0, 1]); got {value!r}.")
+    raise UsageError(f"{where} must be three finite numbers (R, G, B in [0, 1]); got {value!r}.")
+
+
+def deviations(where: str, value: object) -> Triple:
+    """One finite number above 0 for each of R, G and B: images are divided by them."""
+    read = triple(where, value)
+    if min(read) <= 0:
+        raise UsageError(f"{where} must be three numbers above 0, by which R, G and B are divided; got {value!r}.")
+    return read
+
+
+def _is_finite(value: object) -> bool:
+    # YAML spells .nan and .inf, and whole numbers of any length.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def one_of(*choices: str) -> Callable[[str, object], str]:

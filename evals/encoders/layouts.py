@@ -9,7 +9,7 @@ from typing import Any
 from timm.models.eva import Eva
 from torch import Tensor
 
-from evals.encoders.entry import EncoderEntry
+from evals.encoders.entry import EncoderEntry, weights_file
 from evals.errors import WeightsError
 
 _PERIODS = "rope_embed.periods"
@@ -43,7 +43,9 @@ def restore_periods(model: Any, tensors: Mapping[str, Tensor], entry: EncoderEnt
     given = tensors[_PERIODS].float()
     if own is None or own.shape != given.shape or not bool(((given > 0) & given.isfinite()).all()):
         wanted = "none" if own is None else f"{own.numel()} positive numbers"
-        raise WeightsError(f"{_PERIODS} holds {given.tolist()}; the architecture takes {wanted}.")
+        raise WeightsError(
+            f"{weights_file(entry)}: {_PERIODS} holds {given.tolist()}; the architecture takes {wanted}."
+        )
     own.copy_(given)
 
 
@@ -57,19 +59,19 @@ def _fold_masks(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) 
     """Biases of the DINOv3 layout times their 0/1 masks. Raises WeightsError where that leaves what timm would drop."""
     if "storage_tokens" not in tensors or not isinstance(model, Eva):
         return tensors
-    folded = dict(tensors)
+    folded, file = dict(tensors), weights_file(entry)
     first: Any = model.blocks[0]
     biased = first.attn.q_bias is not None
     for key in [key for key in tensors if key.endswith("attn.qkv.bias")]:
         mask = tensors.get(f"{key}_mask")
         if mask is not None and mask.shape != tensors[key].shape:
-            raise WeightsError(f"{key}_mask of {entry.name} has another shape than its bias: {tuple(mask.shape)}.")
+            raise WeightsError(f"{file}: {key}_mask has another shape than its bias: {tuple(mask.shape)}.")
         folded[key] = tensors[key] if mask is None else tensors[key] * mask
         query, keys, value = folded[key].chunk(3)
         if mask is not None and not bool((keys == 0).all()):
-            raise WeightsError(f"{key} of {entry.name}: the mask leaves a bias on the keys, which {entry.model} lacks.")
+            raise WeightsError(f"{file}: {key}: the mask leaves a bias on the keys, which {entry.model} lacks.")
         if not biased and bool((query != 0).any() | (value != 0).any()):
             raise WeightsError(
-                f"{key} of {entry.name} is not zero, and {entry.model} has no such bias: use timm's *_qkvb model."
+                f"{file}: {key} is not zero, and {entry.model} has no such bias: use timm's *_qkvb model."
             )
     return folded

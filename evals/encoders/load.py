@@ -15,11 +15,16 @@ from evals.files import DigestMemo
 from evals.types import Encoder
 
 
+class FreshWeightsWarning(UserWarning):
+    """Weights that were to be loaded look as if they had never been trained."""
+
+
 def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
     """Build the encoder of an entry on the CPU, in fp32, frozen, with its weights.
 
-    Weights that look freshly initialised give a warning, and the card says `random`. Raises UnavailableError for
-    weights or a library that are not here, WeightsError for a file that does not fit or cannot be read safely.
+    Weights that look freshly initialised give a FreshWeightsWarning, and the card says `random`. Raises
+    UnavailableError for weights or a library that are not here, WeightsError for a file that does not fit or cannot be
+    read safely.
     """
     known = card(entry, digests)
     adapter: Any = importlib.import_module(f"evals.encoders.{entry.source}")
@@ -28,6 +33,7 @@ def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
         warnings.warn(
             f"the weights of {entry.name} look as if they had never been trained: {why}. "
             "The record is stamped random; check that this is the right file.",
+            FreshWeightsWarning,
             stacklevel=2,
         )
         encoder.card = replace(encoder.card, random=True)

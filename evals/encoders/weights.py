@@ -4,6 +4,7 @@ import contextlib
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        raw = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            # Remarks on pickle protocols; whether the file is read or refused does not depend on them.
+            warnings.simplefilter("ignore")
+            raw = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is refused: it is damaged or holds more than tensors ({_refused(error)}), and reading it would "
@@ -58,7 +62,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except _BROKEN as error:
         raise WeightsError(
-            f"{path} cannot be read as weights ({_first_line(error)}). Expected .safetensors, or a .pt/.pth file "
+            f"{path} cannot be read as weights: {_unread(error)}. Expected .safetensors, or a .pt/.pth file "
             "written by torch.save of a state dict; fetch the file again if it was cut short."
         ) from error
     return _tensors_of(raw, path)
@@ -142,6 +146,10 @@ def _refused(error: pickle.UnpicklingError) -> str:
     return (told[1] or told[2]) if told else "no pickle of a state dict"
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _unread(error: Exception) -> str:
+    """What the file is not; torch's own words for a file of another kind are opcodes and offsets."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, SafetensorError):
+        return f"it is no whole safetensors file ({error})"
+    return "it is neither a safetensors file nor a state dict that torch can read"

@@ -17,7 +17,7 @@ from evals.errors import ResultsError, UsageError, unknown
 from evals.miniature import ade20k, imagenet, nyu, spair
 from evals.miniature.sizes import SIZES, Size
 
-__all__ = ["SIZES", "VERSION", "Identity", "Progress", "Size", "make", "read_identity", "world_name"]
+__all__ = ["SIZES", "VERSION", "Identity", "Progress", "Size", "is_whole", "make", "read_identity", "world_name"]
 
 VERSION = 1
 """Raised whenever any file of any world changes."""
@@ -28,6 +28,20 @@ Progress = Callable[[int, int], None]
 _CARD = "miniature.json"
 _SCENES = "scenes.jsonl"
 _SETS: Mapping[str, ModuleType] = MappingProxyType({"imagenet": imagenet, "ade20k": ade20k, "nyu": nyu, "spair": spair})
+_COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "imagenet": (("imagenet", ".JPEG"),),
+        "ade20k": ((f"{ade20k.FOLDER}/images", ".jpg"), (f"{ade20k.FOLDER}/annotations", ".png")),
+        "nyu": (("nyu", ".jpg"), ("nyu", ".png")),
+        "spair": (
+            (f"{spair.FOLDER}/JPEGImages", ".jpg"),
+            (f"{spair.FOLDER}/Segmentation", ".png"),
+            (f"{spair.FOLDER}/ImageAnnotation", ".json"),
+        ),
+    }
+)
+"""Folders below which a set has one file of this ending for each of its images."""
+_LISTS = ("imagenet/labels.txt", f"{ade20k.FOLDER}/objectInfo150.txt", f"{ade20k.FOLDER}/sceneCategories.txt")
 _DESCRIBED = ("imagenet", "ade20k", "nyu")
 _CHUNK = 20
 
@@ -123,6 +137,40 @@ def read_identity(root: Path) -> Identity | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a complete world is at `root` and no file was added to it or lost since.
+
+    Every set has as many images, label and depth maps, masks and annotations as the identity counts, the lists are
+    there, and pairs and depth frames are as many as theirs name. Folders are listed and those lists read; a file
+    whose content was changed is not noticed.
+    """
+    identity = read_identity(root)
+    if identity is None or not all((root / name).is_file() for name in (*_LISTS, _SCENES)):
+        return False
+    for kind, places in _COUNTED.items():
+        if any(_files(root / folder, ending) != identity.counts.get(kind) for folder, ending in places):
+            return False
+    frames = sum(_lines(root / nyu.FOLDER / f"nyu_{split}.txt") for split in ("train", "test"))
+    base = root / spair.FOLDER
+    return frames == identity.counts["nyu"] and all(
+        _files(base / "PairAnnotation" / split, ".json") == _lines(base / "Layout" / "large" / f"{split}.txt")
+        for split in spair.SPLITS
+    )
+
+
+def _files(folder: Path, ending: str) -> int:
+    """Number of files below a folder, without what file browsers hide there."""
+    return sum(name.endswith(ending) and not name.startswith(".") for _, _, files in os.walk(folder) for name in files)
+
+
+def _lines(path: Path) -> int:
+    """Lines of a list; -1 where it cannot be read, which no number of files equals."""
+    try:
+        return len(path.read_bytes().splitlines())
+    except OSError:
+        return -1
 
 
 def _holds(root: Path, size: str, seed: int) -> bool:

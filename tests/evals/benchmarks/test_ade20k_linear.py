@@ -152,7 +152,7 @@ def test_the_number_of_classes_comes_from_the_data(run: Callable[..., tuple[Outc
     splits = paint(tmp_path / "more", "training", 4), paint(tmp_path / "more", "validation", 2)
     nameless = tuple(replace(split, class_names=None) for split in splits)
     assert run(splits=nameless, classes=5, steps=2)[0].samples["labels"].shape == (2, 5)
-    with pytest.raises(DataError, match=r"objectInfo150\.txt .* -o classes=N"):
+    with pytest.raises(DataError, match=r"objectInfo150\.txt .*beside images/ .*-o ade20k-linear\.classes=N"):
         run(splits=nameless)
 
 

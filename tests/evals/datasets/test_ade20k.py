@@ -122,8 +122,8 @@ def test_labels_need_one_8_bit_channel(tmp_path: Path, mode: str) -> None:
 
 def test_damaged_labels_are_named(tmp_path: Path) -> None:
     """A missing and a damaged label map are errors of the data set."""
-    with pytest.raises(DataError, match=r"none\.png: the label map does not exist"):
+    with pytest.raises(DataError, match=r"label map .*none\.png does not exist"):
         ade20k.read_label(tmp_path / "none.png", 150)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"bad\.png: the label map cannot be decoded"):
+    with pytest.raises(DataError, match=r"label map .*bad\.png cannot be decoded"):
         ade20k.read_label(tmp_path / "bad.png", 150)

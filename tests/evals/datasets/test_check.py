@@ -1,6 +1,7 @@
 """The check: what it finds, where, what it does to the score, how to mend it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,13 +81,150 @@ def test_unknown_and_absent_sets(roots: Roots, nyu_root: Path) -> None:
         check(roots, ["imagent"])
     shutil.rmtree(nyu_root)
     partly = Roots({"nyu": nyu_root}, world="tiny")
-    assert {finding.severity for finding in check(partly)} == {"warning"}
+    besides = Roots({**partly.folders, "imagenet": roots.of("imagenet")}, world="tiny")
+    assert [f.severity for f in check(besides)] == ["ok", "ok", "warning", "warning", "warning"]
     named = check(partly, ["nyu", "ade20k"])
-    assert [finding.severity for finding in named] == ["error", "error", "error"]
-    assert "nyu_train.txt is not there" in named[0].what
+    assert [finding.severity for finding in named] == ["error", "error"]
+    assert (named[0].where, named[0].what) == (str(nyu_root), "the folder is not there")
     assert "Monocular Depth Estimation Toolbox" in named[0].mend
-    assert "no folder is configured" in named[2].what
+    assert (named[1].where, named[1].what) == ("paths.ade20k", "no folder is configured for 'ade20k'")
     assert all("unavailable" in finding.effect for finding in named)
+
+
+def test_data_roots_without_any_set(tmp_path: Path) -> None:
+    """Where no set is found at all, one error says what was expected; an empty folder is no set."""
+    (tmp_path / "nyu").mkdir()
+    (tmp_path / "nyu" / ".DS_Store").write_bytes(b"")
+    for roots in (Roots({}), Roots({name: tmp_path / name for name in ("imagenet", "ade20k", "nyu", "SPair-71k")})):
+        findings = check(roots)
+        assert [finding.severity for finding in findings] == ["error", "warning", "warning", "warning", "warning"]
+        assert "expected at least one of the folders imagenet, ade20k, nyu, SPair-71k" in findings[0].what
+    assert findings[3].what == "the folder is empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("imagenet", "train"),
+        ("ade20k", "annotations/validation"),
+        ("nyu", "nyu_test.txt"),
+        ("SPair-71k", "PairAnnotation/test"),
+    ],
+)
+def test_a_set_of_which_a_part_is_missing(roots: Roots, name: str, gone: str) -> None:
+    """A folder that holds the rest of a set is no absent set: what lacks is an error, named once."""
+    part = roots.of(name) / gone
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink()
+    findings = check(roots)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    assert [finding.dataset for finding in errors] == [name]
+    assert errors[0].where.startswith(str(part))
+    assert errors[0].what == "is not there, though its data folder is"
+    assert errors[0].mend.startswith("Expected tree:\n")
+
+
+COUNTS = {"imagenet": 14, "ade20k": 5, "nyu": 5, "spair": 5}
+"""Pictures of the fixtures, counted by hand."""
+
+
+@pytest.fixture
+def layouts(spair_root: Path) -> None:
+    """Lists of pairs as a world has them."""
+    (spair_root / "Layout" / "large").mkdir(parents=True)
+    stems = sorted(path.stem for path in (spair_root / "PairAnnotation" / "test").iterdir())
+    (spair_root / "Layout" / "large" / "test.txt").write_text("".join(f"{stem}\n" for stem in stems))
+
+
+@pytest.mark.usefixtures("layouts")
+@pytest.mark.parametrize(
+    ("gone", "what"),
+    [
+        ("imagenet/val/n01/ILSVRC2012_val_n010.JPEG", "13 images, 14 were rendered"),
+        ("spair/SPair-71k/PairAnnotation/test/000002-2008_1-2008_0:cat.json", "4 pairs, 5 were rendered"),
+        ("spair/SPair-71k/JPEGImages/cat/2008_0.jpg", "4 images, 5 were rendered"),
+        ("ade20k/ADEChallengeData2016/images/training/ADE_train_00000001.jpg", "4 images, 5 were rendered"),
+        ("nyu/kitchen/rgb_5.jpg", "4 images, 5 were rendered"),
+    ],
+)
+def test_a_damaged_world_is_told(roots: Roots, tmp_path: Path, gone: str, what: str) -> None:
+    """One picture or pair less than was rendered is an error that says how to get it back."""
+    assert {finding.severity for finding in check(roots, world_counts=COUNTS)} == {"ok"}
+    (tmp_path / gone).unlink()
+    finding = _found(check(roots, decode=False, world_counts=COUNTS), what)
+    assert finding.severity == "error"
+    assert finding.mend == "The world is damaged: delete its folder, it is rendered again"
+
+
+@pytest.mark.usefixtures("layouts")
+def test_a_world_without_a_line_or_a_set(roots: Roots, nyu_root: Path, ade_root: Path) -> None:
+    """A frame taken out of a list is missed as its picture would be; a whole set that is gone is an error too."""
+    path = nyu_root / "nyu_test.txt"
+    path.write_text(path.read_text().splitlines()[0])
+    shutil.rmtree(ade_root)
+    findings = check(roots, world_counts=COUNTS)
+    assert _found(findings, "4 lines in nyu_train.txt and nyu_test.txt, 5 were rendered").severity == "error"
+    assert _found(findings, "is not there").severity == "error"
+    assert {f.mend for f in findings if f.severity == "error"} == {
+        "The world is damaged: delete its folder, it is rendered again"
+    }
+
+
+def test_a_rendered_world_is_whole(tiny_roots: Roots, tiny_world: Path) -> None:
+    """What the world says of itself is what the check counts."""
+    counts = json.loads((tiny_world / "miniature.json").read_text())["counts"]
+    findings = check(tiny_roots, decode=False, world_counts=counts)
+    assert [(finding.severity, finding.what) for finding in findings if finding.severity != "ok"] == []
+
+
+def test_names_that_are_no_utf8_are_findings(roots: Roots, imagenet_root: Path, ade_root: Path) -> None:
+    """Files and class folders in another encoding are named in plain letters, in every part that is listed."""
+    for folder in (imagenet_root / "train" / "n01", ade_root / "images" / "training"):
+        (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    (imagenet_root / "val" / os.fsdecode(b"n\xff")).mkdir()
+    told = [f for f in check(roots, ["imagenet", "ade20k"]) if f.severity == "error"]
+    assert len(told) == 3
+    assert all(r"\udcff" in finding.what and "no UTF-8" in finding.what for finding in told)
+    for finding in told:
+        f"{finding.where}{finding.what}{finding.mend}".encode()
+
+
+def test_pair_annotations_that_spell_impossible_names(roots: Roots, edit_pair: Callable[..., Path]) -> None:
+    """JSON can spell lone surrogates; the annotation is named, and the words can be printed."""
+    path = edit_pair(src_imname="\udcff.jpg")
+    finding = _found(check(roots, ["SPair-71k"]), "this is no pair annotation")
+    assert finding.where == str(path)
+    finding.what.encode()
+
+
+def test_class_names_that_are_not_there(roots: Roots, ade_root: Path) -> None:
+    """Without objectInfo150.txt real data have a warning; a world cannot count its classes and has an error."""
+    (ade_root / "objectInfo150.txt").unlink()
+    for world, severity in ((None, "warning"), ("tiny", "error")):
+        told = [f for f in check(replace(roots, world=world), ["ade20k"]) if f.where.endswith("objectInfo150.txt")]
+        assert [finding.severity for finding in told] == [severity]
+    assert "beside the folders images and annotations" in told[0].mend
+
+
+def test_no_finding_repeats_itself(roots: Roots, imagenet_root: Path, ade_root: Path, spair_root: Path) -> None:
+    """A damaged file is named once, and one sentence says how to mend it."""
+    broken = [
+        imagenet_root / "val" / "n01" / "ILSVRC2012_val_n010.JPEG",
+        ade_root / "annotations" / "training" / "ADE_train_00000001.png",
+        spair_root / "JPEGImages" / "cat" / "2008_0.jpg",
+    ]
+    for path in broken:
+        path.write_bytes(b"no picture")
+    (imagenet_root / "val" / "n02" / "ILSVRC2012_val_n020.JPEG").unlink()
+    (imagenet_root / "val" / "n02" / "ILSVRC2012_val_n020.JPEG").symlink_to("nowhere.JPEG")
+    told = [finding for finding in check(roots) if finding.severity == "error"]
+    assert {str(path) for path in broken} < {finding.where for finding in told}
+    for finding in told:
+        words = f"{finding.where}: {finding.what}. {finding.mend}"
+        assert words.count(finding.where) == 1
+        assert words.lower().count("restore") == 1
 
 
 def test_real_data_have_published_counts(roots: Roots) -> None:
@@ -168,16 +306,25 @@ def test_class_folders_and_names(roots: Roots, imagenet_root: Path) -> None:
     ("values", "what"),
     [
         ([0, 1, 149, 255], "the labels were already reduced (255 = ignore)"),
-        ([0, 1, 151], "the largest value is 151, expected 0 (unlabelled) and 1..150"),
-        ([0, 1, 150, 255], "the largest value is 255, expected 0 (unlabelled) and 1..150"),
     ],
 )
-def test_label_range(roots: Roots, ade_root: Path, values: list[int], what: str) -> None:
-    """Reduced labels are told from other label sets."""
+def test_labels_that_were_reduced(roots: Roots, ade_root: Path, values: list[int], what: str) -> None:
+    """A whole set without the last class and with 255 is told once, for its folder."""
     _set_labels(ade_root, "validation", values)
     finding = _found(check(roots, ["ade20k"]), what)
     assert finding.severity == "error"
     assert finding.where.endswith("annotations/validation")
+
+
+@pytest.mark.parametrize("largest", [151, 255])
+def test_labels_out_of_range_name_their_files(roots: Roots, ade_root: Path, largest: int) -> None:
+    """Every label map with a value above the classes is a finding of its own; sound ones are none."""
+    files = [ade_root / "annotations" / "validation" / f"ADE_val_0000000{number}.png" for number in (1, 3)]
+    for path in files:
+        Image.fromarray(np.resize(np.array([0, 150, largest], np.uint8), (8, 8))).save(path)
+    told = [finding for finding in check(roots, ["ade20k"]) if finding.severity == "error"]
+    assert [finding.where for finding in told] == [str(path) for path in files]
+    assert all(f"the largest value is {largest}, expected 0 (unlabelled) and 1..150" in f.what for f in told)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +345,9 @@ def test_worlds_count_their_own_classes(roots: Roots, ade_root: Path) -> None:
     (ade_root / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n2\tfloor\n")
     _set_labels(ade_root, "training", [0, 1, 2])
     _set_labels(ade_root, "validation", [0, 1, 3])
-    assert _found(check(roots, ["ade20k"]), "the largest value is 3, expected 0 (unlabelled) and 1..2")
+    told = [finding for finding in check(roots, ["ade20k"]) if finding.severity == "error"]
+    assert len(told) == 3
+    assert all("the largest value is 3, expected 0 (unlabelled) and 1..2" in finding.what for finding in told)
 
 
 def test_sizes_of_labels_and_depth_maps(

@@ -92,9 +92,9 @@ def test_other_depth_files_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "c.png")
     with pytest.raises(DataError, match=r"c\.png: 16-bit millimetres in one channel expected, got Pillow mode RGB"):
         nyuv2.read_depth(tmp_path / "c.png")
-    with pytest.raises(DataError, match=r"none\.png: the depth map does not exist"):
+    with pytest.raises(DataError, match=r"depth map .*none\.png does not exist"):
         nyuv2.read_depth(tmp_path / "none.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 9999, (40, 40), dtype=np.uint16)).save(tmp_path / "t.png")
     (tmp_path / "t.png").write_bytes((tmp_path / "t.png").read_bytes()[:-500])
-    with pytest.raises(DataError, match=r"t\.png: the depth map cannot be decoded"):
+    with pytest.raises(DataError, match=r"depth map .*t\.png cannot be decoded"):
         nyuv2.read_depth(tmp_path / "t.png")

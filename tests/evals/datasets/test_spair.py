@@ -143,7 +143,7 @@ def test_broken_json(spair_root: Path, edit_pair: Edit, content: str) -> None:
 def test_an_image_that_is_none(spair_root: Path) -> None:
     """An image whose header cannot be read is named."""
     (spair_root / "JPEGImages" / "cat" / "2008_0.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"cat/2008_0\.jpg: the image cannot be opened"):
+    with pytest.raises(DataError, match=r"cat/2008_0\.jpg: the image cannot be decoded"):
         _load(spair_root)
 
 

@@ -54,7 +54,12 @@ def test_normalisation_by_name_or_by_numbers() -> None:
         ({"patch": True}, "patch .* whole number"),
         ({"size": 0}, "size .* whole number from 1"),
         ({"text": "yes"}, "text .* true or false"),
-        ({"mean": [0.5, 0.5]}, "mean .* three numbers"),
+        ({"mean": [0.5, 0.5]}, "mean .* three finite numbers"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "mean .* three finite numbers"),
+        ({"mean": [0.5, 0.5, 10**400]}, "mean .* three finite numbers"),
+        ({"std": [0.5, float("inf"), 0.5]}, "std .* three finite numbers"),
+        ({"std": [0.5, 0, 0.5]}, "std .* three numbers above 0"),
+        ({"std": [0.5, -0.5, 0.5]}, "std .* three numbers above 0"),
         ({"resize": "pad"}, "unknown resize .*'pad'.*crop, squash"),
         ({"source": "tim"}, "unknown source .*Nearest: timm"),
         ({"licence": ""}, "licence .* must be text"),
@@ -89,6 +94,15 @@ def test_entries_of_a_folder_of_ones_own(tmp_path: Path) -> None:
     for name in ("broken", "list"):
         with pytest.raises(UsageError, match=rf"{name}\.yaml"):
             resolve(name, extra=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mine", "eupe-vit-t", "timm:vit_tiny_patch16_224"])
+def test_a_folder_of_entries_that_is_none(tmp_path: Path, name: str) -> None:
+    """A slip in the folder is told, whichever encoder was asked for."""
+    with pytest.raises(UsageError, match=r"missing' does not exist.*--config-dir"):
+        resolve(name, extra=tmp_path / "missing")
+    with pytest.raises(UsageError, match="missing"):
+        names(tmp_path / "missing")
 
 
 def test_weights_are_a_word_or_a_file(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_periods_that_are_none_are_refused(tmp_path: Path) -> None:
     """A period of zero would make every feature NaN."""
     tensors = vit()
     tensors["rope_embed.periods"][3] = 0
-    with pytest.raises(WeightsError, match=r"rope_embed\.periods .*16 positive numbers"):
+    with pytest.raises(WeightsError, match=r"w\.\w+: rope_embed\.periods .*16 positive numbers"):
         load_from(tensors, tmp_path)
 
 
@@ -214,7 +214,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     """A file that lacks one tensor is refused, naming it."""
     tensors = vit()
     del tensors[key]
-    with pytest.raises(WeightsError, match="missing: " + key.replace(".", r"\.")):
+    with pytest.raises(WeightsError, match=r"w\.\w+ is no complete.*missing: " + key.replace(".", r"\.")):
         load_from(tensors, tmp_path)
 
 
@@ -229,13 +229,13 @@ def test_a_bias_on_the_keys_is_refused(tmp_path: Path) -> None:
     """A mask that lets a key bias through asks for what the architecture does not compute."""
     tensors = vit()
     tensors["blocks.2.attn.qkv.bias_mask"] = torch.ones(3 * WIDTH)
-    with pytest.raises(WeightsError, match=r"blocks\.2\.attn\.qkv\.bias .*bias on the keys"):
+    with pytest.raises(WeightsError, match=r"w\.\w+: blocks\.2\.attn\.qkv\.bias: .*bias on the keys"):
         load_from(tensors, tmp_path)
 
 
 def test_the_file_of_another_size_names_its_entry(tmp_path: Path) -> None:
     """A ViT-S file under eupe-vit-b, and a ConvNeXt-S file under eupe-convnext-t, say where they belong."""
-    with pytest.raises(WeightsError, match="weights of eupe-vit-s, not of eupe-vit-b"):
+    with pytest.raises(WeightsError, match=r"w\.\w+ holds the weights of eupe-vit-s, not of eupe-vit-b"):
         load_from(vit(384), tmp_path, "eupe-vit-b")
     with pytest.raises(WeightsError, match="weights of eupe-convnext-s, not of eupe-convnext-t"):
         load_from(convnext("s"), tmp_path, "eupe-convnext-t")

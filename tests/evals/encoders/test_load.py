@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from evals.encoders.entry import resolve
-from evals.encoders.load import digest, load
+from evals.encoders.load import FreshWeightsWarning, digest, load
 from evals.encoders.weights import load_strict, looks_fresh, read_tensors, seeded
 from evals.errors import WeightsError
 from evals.files import DigestMemo
@@ -73,6 +74,31 @@ def test_a_file_cut_short_is_named(tmp_path: Path, file: str) -> None:
         read_tensors(path)
 
 
+@pytest.mark.parametrize("content", [b"hello world", b"<html>not found</html>", b"{}", b""])
+def test_a_file_of_another_kind_is_told_in_words(tmp_path: Path, content: bytes) -> None:
+    """What the file is not stands in the message, no opcode of a pickle."""
+    for file, words in (
+        ("w.pt", "neither a safetensors file nor a state dict|it is damaged"),
+        ("w.safetensors", "no whole"),
+    ):
+        (tmp_path / file).write_bytes(content)
+        with pytest.raises(WeightsError, match=words) as caught:
+            read_tensors(tmp_path / file)
+        assert not re.search(r"\(\W*\d+\W*\)", str(caught.value))
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_a_refusal_is_the_only_word(tmp_path: Path, protocol: int) -> None:
+    """Torch remarks on pickles of other protocols; a refusal comes without the remark."""
+    (tmp_path / "w.pt").write_bytes(pickle.dumps({"a": Evil(tmp_path / "trap")}, protocol=protocol))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(WeightsError, match="is refused"):
+            read_tensors(tmp_path / "w.pt")
+    assert told == []
+    assert not (tmp_path / "trap").exists()
+
+
 @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(1)], {}])
 def test_no_state_dict_is_named(tmp_path: Path, content: object) -> None:
     """A file of tensors without names, or of no tensors, is refused."""
@@ -109,7 +135,7 @@ def test_a_fresh_checkpoint_is_stamped_random(tmp_path: Path, name: str) -> None
     path = tmp_path / "w.safetensors"
     model = load(resolve(name, weights="random"), DigestMemo(None)).get_submodule("model")
     save_file(model.state_dict(), path)
-    with pytest.warns(UserWarning, match="never been trained"):
+    with pytest.warns(FreshWeightsWarning, match="never been trained"):
         fresh = load(resolve(name, weights=str(path)), DigestMemo(None))
     assert fresh.card.random
     generator = torch.Generator().manual_seed(0)

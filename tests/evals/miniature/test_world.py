@@ -1,6 +1,7 @@
 """The world on disk: identity, layouts, ranges."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 from evals.errors import ResultsError, UsageError
 from evals.miniature.sizes import SIZES
 from evals.miniature.things import LABELS
-from evals.miniature.world import VERSION, make, read_identity, world_name
+from evals.miniature.world import VERSION, is_whole, make, read_identity, world_name
 
 TINY = SIZES["tiny"]
 
@@ -76,6 +77,53 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot write the embedded world to"):
         make(tmp_path / "file" / "world", size="tiny")
+
+
+GONE = (
+    "miniature.json",
+    "scenes.jsonl",
+    "imagenet/labels.txt",
+    "imagenet/val/n90000001/*.JPEG",
+    "ade20k/ADEChallengeData2016/images/validation/*.jpg",
+    "ade20k/ADEChallengeData2016/annotations/training/*.png",
+    "ade20k/ADEChallengeData2016/objectInfo150.txt",
+    "nyu/nyu_test.txt",
+    "nyu/*/rgb_*.jpg",
+    "nyu/*/sync_depth_*.png",
+    "SPair-71k/JPEGImages/*/*.jpg",
+    "SPair-71k/ImageAnnotation/*/*.json",
+    "SPair-71k/Segmentation/*/*.png",
+    "SPair-71k/PairAnnotation/test/*.json",
+    "SPair-71k/Layout/large/test.txt",
+)
+
+
+def test_a_world_that_lost_a_file_is_not_whole(tiny_world: Path, tmp_path: Path) -> None:
+    """Without any one file of any kind the world is not whole; with it again, it is."""
+    root = tmp_path / "world"
+    shutil.copytree(tiny_world, root)
+    for pattern in GONE:
+        path = min(root.glob(pattern))
+        content = path.read_bytes()
+        path.unlink()
+        assert not is_whole(root), path
+        path.write_bytes(content)
+        assert is_whole(root)
+
+
+def test_more_or_less_than_was_rendered_is_not_whole(tiny_world: Path, tmp_path: Path) -> None:
+    """Nothing, an unlisted frame, a shortened list of frames, an image too many: none is the world."""
+    assert not is_whole(tmp_path / "absent")
+    root = tmp_path / "world"
+    shutil.copytree(tiny_world, root)
+    frames = root / "nyu" / "nyu_train.txt"
+    lines = frames.read_text()
+    frames.write_text("".join(lines.splitlines(keepends=True)[1:]))
+    assert not is_whole(root)
+    frames.write_text(lines)
+    assert is_whole(root)
+    shutil.copy(min(root.glob("imagenet/val/*/*.JPEG")), root / "imagenet" / "val" / "n90000001" / "more.JPEG")
+    assert not is_whole(root)
 
 
 def test_a_killed_make_leaves_no_world_and_is_continued(tiny_world: Path, tmp_path: Path) -> None:
