@@ -35,7 +35,7 @@ Weights = Annotated[
     typer.Option(envvar="EUPE_EVAL_WEIGHTS", help="`hub`, `random`, or a checkpoint file; for every encoder named."),
 ]
 Override = Annotated[
-    list[str], typer.Option("-o", "--override", help="key=value, e.g. batch=64 or in1k-knn.k=[20]. Repeatable.")
+    list[str], typer.Option("-o", "--override", help="key=value, e.g. batch=64 or in1k-knn.ks=[20]. Repeatable.")
 ]
 ConfigDir = Annotated[
     Path | None, typer.Option(envvar="EUPE_EVAL_CONFIG_DIR", help="A folder of your own encoder entries (*.yaml).")
@@ -119,8 +119,13 @@ def info(
 
 @app.command()
 def status(results: Results = None) -> None:
-    """Show what a results folder holds: one line a record."""
-    typer.echo(show.status(_results(results)).text())
+    """Show what a results folder holds: one line a record. Exit 1 if one could not be read."""
+    from evals.record import read_records
+
+    folder = _results(results)
+    found = list(read_records(folder))
+    typer.echo(show.status(folder, found).text())
+    raise typer.Exit(1 if show.unreadable(found) else 0)
 
 
 @app.command()
@@ -129,17 +134,22 @@ def leaderboard(
     form: Annotated[Literal["markdown", "csv"], typer.Option("--format", "-f")] = "markdown",
     output: Annotated[Path | None, typer.Option("--output", "-w", help="Write to a file instead of stdout.")] = None,
 ) -> None:
-    """Make the tables from the records of a results folder."""
+    """Make the tables from the records of a results folder. Exit 1 if a record could not be read."""
     from evals.files import write_atomic
-    from evals.record import read_records
+    from evals.record import Record, read_records
     from leaderboard import render, table
 
-    records = [record for _, record in read_records(_results(results))]
+    found = list(read_records(_results(results)))
+    records = [record for _, record in found if isinstance(record, Record)]
+    left_out = show.unreadable(found)
+    for error in left_out:
+        typer.echo(f"left out: {error}", err=True)
     text = render.markdown(table.build(records)) if form == "markdown" else render.csv(records)
     if output:
         write_atomic(output, text.encode())
     else:
         typer.echo(text, nl=False)
+    raise typer.Exit(1 if left_out else 0)
 
 
 @data_app.command("make")
@@ -148,7 +158,7 @@ def data_make(
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
     to: Annotated[Path | None, typer.Option(help="Folder of the world (default: in the cache).")] = None,
     cache: Cache = None,
-    workers: Annotated[int | None, typer.Option(help="Rendering processes (default: every core).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rendering processes (default: every core).")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Render the embedded world in the layouts of the real data sets."""
@@ -209,7 +219,7 @@ def cache_clear(
 
 @cache_app.command("prune")
 def cache_prune(budget: Annotated[str, typer.Argument(help="What may stay, e.g. 20GB.")], cache: Cache = None) -> None:
-    """Delete the features that were used longest ago until the rest fits the budget."""
+    """Delete what was used longest ago until the rest fits the budget; embedded worlds stay."""
     from evals.cache import parse_size, prune
 
     typer.echo(f"freed {show.size(prune(_cache(cache), parse_size(budget)))}")
@@ -227,13 +237,20 @@ def _settings(data: str | None, cache: str | None, override: list[str]) -> Any:
 def _results(given: str | None) -> Path:
     from evals import compose
 
-    return compose.compose(flags={"results": given}).results
+    folder = compose.compose(flags={"results": given}).results
+    # The default folder appears with the first run; one that somebody named is expected to be there.
+    if given is not None and not folder.is_dir():
+        raise UsageError(f"no folder {given!r}: give --results (or EUPE_EVAL_RESULTS) the folder that a run wrote to.")
+    return folder
 
 
 def _cache(given: str | None) -> Path:
     from evals import compose
 
-    return compose.cache_folder(given)
+    folder = compose.cache_folder(given)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the cache {str(folder)!r} is a file: give --cache (or EUPE_EVAL_CACHE) a folder.")
+    return folder
 
 
 def _terminated(signum: int, frame: object) -> None:
@@ -242,22 +259,36 @@ def _terminated(signum: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Entry point: user errors are one message and an exit code, never a traceback."""
+    """Entry point: user errors are one message and an exit code, never a traceback.
+
+    Typer prints its own usage errors, turns Ctrl-C into exit code 130 and a reader that went away into 1.
+    """
     signal.signal(signal.SIGTERM, _terminated)
     # Threads that spin while they wait starve each other as soon as anything else uses the cores: beside one busy
     # process a ViT-T runs 6 times as fast without. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout:  # None where the caller closed it
+                sys.stdout.flush()
     except EvalError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader went away (`| head`): leave without a word, and keep the interpreter from flushing into nowhere.
+    except SystemExit as end:
+        if end.code == 130:
+            typer.echo("interrupted; the same command goes on from here", err=True)
+        raise
+    except OSError as error:
+        # Errors of files name the file; what has no name here is the output.
+        if error.filename is not None:
+            raise
+        # Keep the interpreter from flushing into nowhere as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        if not isinstance(error, BrokenPipeError):
+            typer.echo(f"error: cannot write the output: {error.strerror or error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

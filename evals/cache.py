@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.errors import UsageError
+from evals.encoders.entry import names
+from evals.errors import ResultsError, UsageError, unknown
 from evals.record import safe_name
 
+_WORLDS = "miniature"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -27,15 +29,22 @@ class Part:
 def parts(cache: Path) -> list[Part]:
     """Features by encoder and geometry, worlds, text vectors and unfinished work."""
     features = sorted((cache / "features").glob("*/*/*/*"))
-    others = [path for name in ("miniature", "text", "work") for path in sorted((cache / name).glob("*"))]
+    others = [path for name in (_WORLDS, "text", "work") for path in sorted((cache / name).glob("*"))]
     return [_part(cache, path) for path in (*features, *others)]
 
 
 def clear(cache: Path, *, encoder: str | None = None, worlds: bool = False) -> int:
-    """Delete features (of one encoder if named), text vectors and unfinished work; returns the bytes freed."""
-    keep = () if worlds else ("miniature",)
-    freed = 0
-    for part in parts(cache):
+    """Delete features (of one encoder if named), text vectors and unfinished work; returns the bytes freed.
+
+    Raises UsageError for an encoder that has neither features nor an entry, ResultsError where nothing can be deleted.
+    """
+    keep = () if worlds else (_WORLDS,)
+    found, freed = parts(cache), 0
+    if encoder is not None and ":" not in encoder:
+        cached = {part.path.relative_to(cache).parts[1] for part in found if part.name.startswith("features/")}
+        if safe_name(encoder) not in cached and encoder not in names():
+            raise unknown("encoder", encoder, sorted({*cached, *names()}))
+    for part in found:
         kind, *rest = part.path.relative_to(cache).parts
         if kind in keep or (encoder is not None and (kind != "features" or rest[0] != safe_name(encoder))):
             continue
@@ -44,13 +53,16 @@ def clear(cache: Path, *, encoder: str | None = None, worlds: bool = False) -> i
 
 
 def prune(cache: Path, budget: int) -> int:
-    """Delete the features used longest ago until everything fits the budget; returns the bytes freed."""
+    """Delete what was used longest ago, but no world, until everything fits the budget; returns the bytes freed.
+
+    Raises ResultsError where nothing can be deleted.
+    """
     found = parts(cache)
     total, freed = sum(part.bytes for part in found), 0
     for part in sorted(found, key=lambda part: part.used):
         if total - freed <= budget:
             break
-        if part.path.relative_to(cache).parts[0] == "features":
+        if part.path.relative_to(cache).parts[0] != _WORLDS:
             freed += _delete(part)
     return freed
 
@@ -79,8 +91,13 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _delete(part: Part) -> int:
-    if part.path.is_dir():
-        shutil.rmtree(part.path)
-    else:
-        part.path.unlink()
+    try:
+        if part.path.is_dir() and not part.path.is_symlink():
+            shutil.rmtree(part.path)
+        else:
+            part.path.unlink()
+    except OSError as error:
+        raise ResultsError(
+            f"cannot delete {error.filename or part.path}: {error.strerror or error}. The cache must be writable."
+        ) from error
     return part.bytes

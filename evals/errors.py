@@ -33,6 +33,10 @@ class ResultsError(EvalError):
     """A results or cache folder that cannot be read or written."""
 
 
+class NewerRecordError(ResultsError):
+    """A record that a later version wrote: neither read nor ever replaced."""
+
+
 class UnavailableError(EvalError):
     """Something the benchmark needs is not on this machine: never a zero, always this."""
 

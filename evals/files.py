@@ -1,21 +1,34 @@
 """Files that are whole or absent, and digests that are remembered."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evals.errors import ResultsError
 
 _CHUNK = 1 << 20
+_ADVICE: Mapping[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or choose another folder."),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "It is not writable: choose another folder."),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+        "A file stands where a folder is expected, or a folder where the file goes: choose another folder.",
+    ),
+}
+"""What mends a failed write, by the number of the error."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file of the same folder, flush it to disk, then rename it into place.
 
-    Raises ResultsError naming the path when the folder is read-only or the disk is full; an earlier file stays whole.
+    Raises ResultsError naming the path, the cause and what mends it; an earlier file stays whole.
     """
     temporary: Path | None = None
     try:
@@ -35,8 +48,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise ResultsError(
-            f"cannot write {path}: {error.strerror or error}. Free some space, or choose another folder "
-            "with --results or EUPE_EVAL_CACHE."
+            f"cannot write {path}: {error.strerror or error}. {_ADVICE.get(error.errno, 'Choose another folder.')}"
         ) from error
     finally:
         if temporary is not None:
@@ -69,12 +81,13 @@ class DigestMemo:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._known: dict[str, list[object]] = {}
+        self._known: dict[str, list[Any]] = {}
         self._fresh = False
         if path is not None and path.is_file():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 loaded = json.loads(path.read_text())
-                self._known = loaded if isinstance(loaded, dict) else {}
+                known = loaded if isinstance(loaded, dict) else {}
+                self._known = {name: entry for name, entry in known.items() if _is_memory(entry)}
 
     def digest(self, path: Path) -> str:
         """The sha256 of a file."""
@@ -94,3 +107,12 @@ class DigestMemo:
             with contextlib.suppress(ResultsError):
                 write_atomic(self._path, json.dumps(self._known).encode())
                 self._fresh = False
+
+
+def _is_memory(entry: object) -> bool:
+    """Size, time of change, sha256."""
+    match entry:
+        case [int(), int(), str(digest)]:
+            return re.fullmatch("[0-9a-f]{64}", digest) is not None
+        case _:
+            return False

@@ -11,8 +11,8 @@ from evals.context import Context
 from evals.datasets.base import Split
 from evals.encoders.entry import EncoderEntry, card
 from evals.environment import cpu_name
-from evals.errors import EvalError, ResultsError, UnavailableError
-from evals.record import DatasetCard, EncoderCard, Task, read_record, record_path
+from evals.errors import DataError, EvalError, NewerRecordError, ResultsError, UnavailableError
+from evals.record import DatasetCard, EncoderCard, Record, Task, read_record, record_path
 
 State = Literal["todo", "done", "skipped", "unavailable", "error"]
 
@@ -55,9 +55,18 @@ def plan(
     steps = []
     for entry in entries:
         who = _card(entry, context)
-        steps += [_step(entry, who, item, loaded[item[1].id], context, overwrite) for item in benchmarks]
+        described = [_step(entry, who, item, loaded[item[1].id], context) for item in benchmarks]
+        steps += [_settled(step, overwrite) for step in described]
     context.digests.save()
     return steps
+
+
+def same_thing(record: Record, step: Step) -> bool:
+    """A record of the same features, constants and data as a step; data that cannot be read are not said to differ."""
+    assert step.card is not None and step.task is not None
+    same_data = step.dataset is None or (record.dataset and record.dataset.fingerprint) == step.dataset.fingerprint
+    same_task = record.task.version == step.task.version and _plain(record.task.params) == _plain(step.task.params)
+    return same_data and same_task and record.encoder.same_features(step.card)
 
 
 def _load(benchmark: Benchmark, context: Context) -> tuple[Split, ...] | EvalError:
@@ -65,6 +74,9 @@ def _load(benchmark: Benchmark, context: Context) -> tuple[Split, ...] | EvalErr
         return benchmark.splits(context.roots, context.digests)
     except EvalError as error:
         return error
+    # A data set may fail in ways that nobody foresaw; what does not read it must still run.
+    except Exception as error:  # noqa: BLE001
+        return DataError(f"the data of {benchmark.id} cannot be loaded: {type(error).__name__}: {error}")
 
 
 def _card(entry: EncoderEntry, context: Context) -> EncoderCard | EvalError:
@@ -80,8 +92,8 @@ def _step(
     item: tuple[str, Benchmark],
     splits: tuple[Split, ...] | EvalError,
     context: Context,
-    overwrite: bool,
 ) -> Step:
+    """The step, as if nothing were on disk."""
     protocol, benchmark = item
     step = Step(entry, benchmark, protocol, "error")
     if isinstance(who, EvalError):
@@ -97,8 +109,21 @@ def _step(
     dataset = _dataset(splits, context)
     standard = step.standard and benchmark.complete(protocol, splits, context.roots.world)
     path = record_path(context.results, who, task, standard, dataset)
-    step = replace(step, state="todo", splits=splits, dataset=dataset, standard=standard, path=path)
-    return step if overwrite or not _up_to_date(step) else replace(step, state="done")
+    return replace(step, state="todo", splits=splits, dataset=dataset, standard=standard, path=path)
+
+
+def _settled(step: Step, overwrite: bool) -> Step:
+    """The step in the light of the record that is there: one of a later version is not touched, a good one is done."""
+    if step.path is None or not step.path.is_file():
+        return step
+    try:
+        record = read_record(step.path)
+    except NewerRecordError as error:
+        return replace(step, state="error", message=str(error))
+    except ResultsError:
+        return step
+    done = step.state == "todo" and not overwrite and _up_to_date(record, step)
+    return replace(step, state="done") if done else step
 
 
 def _task(benchmark: Benchmark, protocol: str, context: Context) -> Task:
@@ -124,22 +149,13 @@ def _dataset(splits: Sequence[Split], context: Context) -> DatasetCard | None:
     )
 
 
-def _up_to_date(step: Step) -> bool:
-    """A whole, successful record of the same weights, constants and data is there."""
-    assert step.path is not None and step.task is not None
-    if not step.path.is_file():
-        return False
-    try:
-        record = read_record(step.path)
-    except ResultsError:
-        return False
-    same_data = (record.dataset and record.dataset.fingerprint) == (step.dataset and step.dataset.fingerprint)
-    same_encoder = step.card is not None and record.encoder.same_features(step.card)
+def _up_to_date(record: Record, step: Step) -> bool:
+    """A whole, successful record of the same thing."""
+    assert step.path is not None
     # Another machine has other latencies.
     same_place = step.benchmark.family != "cost" or record.environment.get("cpu") == cpu_name()
-    same_task = record.task.version == step.task.version and _plain(record.task.params) == _plain(step.task.params)
     whole = all((step.path.parent / artifact.path).is_file() for artifact in record.artifacts)
-    return record.status == "success" and same_data and same_encoder and same_place and same_task and whole
+    return record.status == "success" and same_thing(record, step) and same_place and whole
 
 
 def _plain(params: Mapping[str, Any]) -> dict[str, Any]:

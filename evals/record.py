@@ -6,12 +6,14 @@ The schema number grows only by addition: older records are read, newer ones are
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from evals.errors import ResultsError
+from evals.errors import NewerRecordError, ResultsError
 from evals.files import write_atomic
 
 SCHEMA_VERSION = 1
@@ -187,37 +189,71 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a record. Raises ResultsError for a broken file or one of a newer schema."""
+    """Read a record. Raises NewerRecordError for one of a newer schema, ResultsError for a broken file."""
     try:
-        raw = json.loads(path.read_text())
-        version = raw["schema_version"]
+        raw = json.loads(path.read_text(), parse_constant=_not_json)
+        version = _value(int, raw.get("schema_version"), "schema_version") if isinstance(raw, dict) else SCHEMA_VERSION
         if version > SCHEMA_VERSION:
-            raise ResultsError(
+            raise NewerRecordError(
                 f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}. Upgrade eupe-eval."
             )
-        return _from_json(raw)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record: Record = _value(Record, raw, "record")
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ResultsError(
-            f"{path} is not a result record ({error}). Remove the file and run that benchmark again."
+            f"{path} is not a result record ({error}). Running that benchmark again replaces it."
         ) from error
+    return record
 
 
-def read_records(results: Path) -> Iterator[tuple[Path, Record]]:
-    """Every record below a results folder, in the order of their paths."""
+def read_records(results: Path) -> Iterator[tuple[Path, Record | ResultsError]]:
+    """Every record below a results folder in the order of their paths, or why it cannot be read."""
     for path in sorted(results.glob("*/*/*@*.json")):
-        yield path, read_record(path)
+        try:
+            yield path, read_record(path)
+        except ResultsError as error:
+            yield path, error
 
 
-def _from_json(raw: dict[str, Any]) -> Record:
-    known = {f.name for f in dataclasses.fields(Record)}
-    fields: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
-    fields["encoder"] = EncoderCard(**raw["encoder"])
-    fields["task"] = Task(**raw["task"])
-    if raw["dataset"] is not None:
-        fields["dataset"] = DatasetCard(**{**raw["dataset"], "splits": tuple(raw["dataset"]["splits"])})
-    fields["metrics"] = tuple(
-        Score(**{**score, "ci": Interval(**score["ci"]) if score["ci"] else None}) for score in raw["metrics"]
-    )
-    fields["frozen"] = Frozen(**raw["frozen"]) if raw["frozen"] else None
-    fields["artifacts"] = tuple(Artifact(**artifact) for artifact in raw["artifacts"])
-    return Record(**fields)
+def _value(kind: Any, raw: Any, where: str) -> Any:
+    """What JSON gave, as a value of that type. Raises ValueError naming the place."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if raw is None else _value(inner[0], raw, where)
+    if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
+        return _part(kind, raw, where)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_value(inner[0], item, f"{where}[{at}]") for at, item in enumerate(raw))
+    if origin is Mapping and isinstance(raw, dict):
+        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in raw.items()}
+    if kind is Any or (origin is Literal and raw in inner) or _is_plain(kind, raw):
+        return raw
+    expected = " or ".join(map(str, inner)) if origin is Literal else getattr(kind, "__name__", kind)
+    raise ValueError(f"{where}: expected {expected}, got {raw!r:.60}")
+
+
+def _part(kind: Any, raw: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from its JSON; keys that it does not know were added later and are passed over."""
+    types = get_type_hints(kind)
+    needed = [
+        item.name
+        for item in dataclasses.fields(kind)
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    ]
+    if missing := [name for name in needed if name not in raw]:
+        raise ValueError(f"{where}: {', '.join(missing)} missing")
+    return kind(**{name: _value(types[name], item, f"{where}.{name}") for name, item in raw.items() if name in types})
+
+
+def _is_plain(kind: Any, raw: Any) -> bool:
+    """JSON's numbers are finite here, `true` is no number, and a whole number may stand for a fraction."""
+    if isinstance(raw, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(raw, int | float) and math.isfinite(raw)
+    return kind in (int, str) and isinstance(raw, kind)
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no score")

@@ -16,9 +16,9 @@ from evals.context import Context
 from evals.encoders.entry import EncoderEntry
 from evals.environment import describe as describe_environment
 from evals.environment import peak_memory
-from evals.errors import EvalError, ResultsError, UnavailableError
+from evals.errors import EvalError, NewerRecordError, ResultsError, UnavailableError
 from evals.files import write_atomic
-from evals.plan import Step
+from evals.plan import Step, same_thing
 from evals.record import Artifact, Frozen, Record, Status, read_record, write_record
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Bench:
             reason=error["missing"] if error and status == "unavailable" else None,
             error=error,
         )
-        return _write(step.path, record, outcome)
+        return _write(step, record, outcome)
 
     def _load(self) -> "Encoder":
         from evals.device import exact_arithmetic
@@ -168,17 +168,28 @@ def _without_computing(step: Step, context: Context) -> Record | None:
         reason=reason,
         error=None if status == "skipped" else {"message": step.message},
     )
-    return _write(step.path, record, None)
+    return _write(step, record, None)
 
 
-def _write(path: Path, record: Record, outcome: Outcome | None) -> Record:
-    """Write per-sample outputs, then the record that names them. A failure never replaces an earlier success."""
-    if record.status in ("error", "unavailable") and path.is_file():
-        try:
-            if read_record(path).status == "success":
-                return record
-        except ResultsError:
-            pass
+def _write(step: Step, record: Record, outcome: Outcome | None) -> Record:
+    """Write per-sample outputs, then the record that names them.
+
+    Only a success replaces a success of the same thing, nothing replaces the record of a later version, and a record
+    that says what the one on disk says is not written again.
+    """
+    path = step.path
+    assert path is not None, "only steps with a place have records"
+    try:
+        earlier = read_record(path) if path.is_file() else None
+    except NewerRecordError as failure:
+        return replace(record, status="error", metrics=(), reason=None, error=_describe(failure))
+    except ResultsError:
+        earlier = None
+    if earlier and record.status != "success":
+        if earlier.status == "success" and same_thing(earlier, step):
+            return record
+        if replace(record, created=earlier.created).to_json() == path.read_text():
+            return earlier
     if outcome and outcome.samples:
         relative = f"predictions/{path.stem}.npz"
         data = _npz(outcome.samples)

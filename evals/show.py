@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from evals import compose
 from evals.benchmarks import base
 from evals.encoders.entry import EncoderEntry, names, resolve
-from evals.errors import unknown
+from evals.errors import ResultsError, unknown
 from evals.miniature.world import Identity
-from evals.record import read_records
+from evals.record import Record
 
 if TYPE_CHECKING:
     from evals.datasets.check import Finding
@@ -92,25 +93,34 @@ def info(name: str, config_dir: Path | None) -> str:
     raise unknown("name", name, names(config_dir) + base.names() + list(known))
 
 
-def status(results: Path) -> Table:
-    """One row a record."""
+def status(results: Path, found: Sequence[tuple[Path, Record | ResultsError]]) -> Table:
+    """One row a file; what cannot be read is known by its place alone."""
     rows = []
-    for path, record in read_records(results):
-        score = record.primary
-        value = f"{score.value:.4g} {score.unit}" if score and score.value is not None else record.reason or ""
-        rows.append(
-            {
+    for path, record in found:
+        folder = path.parent
+        row = {"encoder": folder.parent.name, "weights": folder.name, "benchmark": path.stem, "status": "unreadable"}
+        row |= {"standard": "", "score": "", "when": "", "record": path.name}
+        if isinstance(record, Record):
+            score, error = record.primary, record.error or {}
+            row |= {
                 "encoder": record.encoder.name,
                 "weights": record.encoder.weights_sha256[:12],
                 "benchmark": f"{record.task.name}@{record.task.protocol}",
                 "status": record.status,
                 "standard": "yes" if record.standard else "no",
-                "score": value,
+                "score": f"{score.value:.4g} {score.unit}" if score and score.value is not None else "",
                 "when": record.created,
-                "record": path.name,
             }
-        )
+            why = record.reason or str(error.get("message") or "")
+        else:
+            why = str(record)
+        rows.append({**row, "why": next(iter(why.splitlines()), "")})
     return Table(rows, f"no records in {results}: `eupe-eval run` writes them.")
+
+
+def unreadable(found: Sequence[tuple[Path, Record | ResultsError]]) -> list[ResultsError]:
+    """What could not be read."""
+    return [record for _, record in found if isinstance(record, ResultsError)]
 
 
 def plan(steps: "Sequence[Step]") -> Table:
@@ -141,8 +151,8 @@ def findings(found: "Sequence[Finding]") -> str:
     blocks = []
     for item in found:
         lines = [f"[{item.severity}] {item.dataset}: {item.where}: {item.what}"]
-        lines += [f"    effect: {item.effect}"] if item.effect else []
-        lines += [f"    mend:   {item.mend}"] if item.mend else []
+        lines += [_hanging("    effect: ", item.effect)] if item.effect else []
+        lines += [_hanging("    mend:   ", item.mend)] if item.mend else []
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
 
@@ -155,7 +165,7 @@ def cache(folder: Path) -> Table:
         {"part": part.name, "files": f"{part.files:,}", "size": size(part.bytes), "path": str(part.path)}
         for part in parts(folder)
     ]
-    return Table(rows, f"{folder} is empty.")
+    return Table(rows, f"{folder} is empty." if folder.is_dir() else f"{folder} does not exist yet.")
 
 
 def world_id(identity: Identity) -> str:
@@ -180,6 +190,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _hanging(head: str, text: str) -> str:
+    """A head, and the further lines of the text under its first one."""
+    return head + textwrap.indent(text, " " * len(head)).lstrip()
 
 
 def _benchmark(name: str) -> str:

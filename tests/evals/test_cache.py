@@ -1,12 +1,14 @@
 """The cache can be measured and made smaller; only what can be made again goes."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from evals import cache as cache_module
 from evals.cache import clear, parse_size, parts, prune
-from evals.errors import UsageError
+from evals.errors import ResultsError, UsageError
 
 
 @pytest.fixture
@@ -57,6 +59,31 @@ def test_prune_takes_what_was_used_longest_ago(cache: Path) -> None:
     assert prune(cache, 600) == 1000
     assert "features/b/w/p/d" in {part.name for part in parts(cache)}
     assert prune(cache, 600) == 0
+
+
+def test_prune_to_nothing_leaves_worlds_alone(cache: Path) -> None:
+    """Text vectors and leftover work go like features; a world stays."""
+    assert prune(cache, 0) == 1530
+    assert [part.name for part in parts(cache)] == ["miniature/v1-tiny-s0"]
+
+
+def test_clear_of_an_unknown_encoder(cache: Path) -> None:
+    """A slip of the pen is not 0 bytes freed; an encoder of the suite without features is."""
+    with pytest.raises(UsageError, match=r"unknown encoder 'eupe-vit-bb'\. Nearest: eupe-vit-b.* Known: a, b, "):
+        clear(cache, encoder="eupe-vit-bb")
+    assert clear(cache, encoder="eupe-vit-b") == clear(cache, encoder="timm:vit_x") == 0
+
+
+def test_a_cache_that_cannot_be_changed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clearing and pruning say what stands in the way."""
+
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(cache_module.shutil, "rmtree", refused)
+    for delete in (clear, lambda folder: prune(folder, 0)):
+        with pytest.raises(ResultsError, match=r"cannot delete .*features/a/w/p/d: Read-only file system"):
+            delete(cache)
 
 
 @pytest.mark.parametrize(("text", "size"), [("20GB", 20_000_000_000), ("1.5 kb", 1500), ("7", 7), ("2T", 2 * 10**12)])

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, what it writes, and how it fails."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -59,8 +60,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
     done = call(*[word for word in ALL if word != "--quiet"], folder=finished)
     assert done.returncode == 0, done.stderr
     assert "nothing left to do" in done.stderr
-    kept = {path: path.stat().st_mtime_ns for path in before if "zeroshot" not in path.name}
-    assert kept == {path: at for path, at in before.items() if "zeroshot" not in path.name}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_two_runs_give_the_same_bytes(finished: Path, folder: Path) -> None:
@@ -102,13 +102,15 @@ def killed(folder: Path, times: int, seed: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_termination_exits_with_143_and_leaves_no_litter(folder: Path) -> None:
-    """SIGTERM in the middle: exit code 143, no temporary file."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_termination_leaves_no_litter(folder: Path, number: int, code: int) -> None:
+    """SIGTERM or Ctrl-C in the middle: their exit codes, no trace, no temporary file, and how to go on after Ctrl-C."""
     process = subprocess.Popen(command(*ALL), cwd=folder, env=environment(folder), stderr=subprocess.PIPE)
     time.sleep(4)
-    process.terminate()
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    assert process.returncode == code, errors
+    assert errors.count(b"interrupted; the same command goes on from here\n") == (number == signal.SIGINT)
     assert b"Traceback" not in errors
     assert not list(folder.rglob("*.tmp"))
 
@@ -129,6 +131,7 @@ def test_termination_exits_with_143_and_leaves_no_litter(folder: Path) -> None:
         (["run", "-e", "eupe-vit-t", "--weights", "nothing.pt", "--data", "miniature-tiny"], "no such file"),
         (["info", "pixel"], "Nearest: pixels"),
         (["data", "make", "--size", "huge"], "unknown"),
+        (["data", "make", "--workers", "0"], "Invalid value for '--workers'"),
         (["cache", "prune", "lots"], "a size is a number with a unit"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -198,6 +201,23 @@ def test_json_prints_one_launch_and_one_done_record(folder: Path) -> None:
     launch, end = (json.loads(line) for line in done.stdout.splitlines())
     assert (launch["event"], end["event"]) == ("launch", "done")
     assert end["outcomes"][0]["status"] == "success"
+
+
+@pytest.mark.parametrize("words", [["list", "suites", "--json"], ["run", "-e", "pixels", "-b", "cost", "--dry-run"]])
+def test_an_output_that_cannot_be_written(words: list[str], folder: Path) -> None:
+    """A full disk behind stdout is one message and exit 1; a reader that went away is no message."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*words), cwd=folder, env=environment(folder), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"error: cannot write the output: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(
+        command(*words), cwd=folder, env=environment(folder), stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (1, b"")
 
 
 def test_dry_run_writes_nothing(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Files are whole or absent, and digests are remembered only while they are true."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(ResultsError, match=r"cannot write .*a\.json: No space left on device"):
+    with pytest.raises(ResultsError, match=r"cannot write .*a\.json: No space left on device\. Free some space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
@@ -39,8 +40,25 @@ def test_read_only_folder_is_named(tmp_path: Path) -> None:
     """A path that cannot be a folder gives a message with the path and the way out."""
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(ResultsError, match=r"cannot write .*--results"):
-        write_atomic(blocker / "a.json", b"")
+    for path in (blocker / "a.json", blocker / "deep" / "a.json"):
+        with pytest.raises(ResultsError, match=r"cannot write .*A file stands where a folder is expected"):
+            write_atomic(path, b"")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_place_that_may_not_be_written_asks_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Free space does not mend missing rights, and not every path is a result."""
+
+    def refused(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refused)
+    with pytest.raises(ResultsError, match=r"cannot write .*not writable: choose another folder\.") as caught:
+        write_atomic(tmp_path / "a.json", b"")
+    assert "Free" not in str(caught.value)
+    assert "--results" not in str(caught.value)
 
 
 def test_digest_is_read_again_when_the_file_changes(tmp_path: Path) -> None:
@@ -64,4 +82,14 @@ def test_broken_memory_is_forgotten(tmp_path: Path) -> None:
     memory, path = tmp_path / "memo.json", tmp_path / "data"
     memory.write_text("{ not json")
     path.write_bytes(b"abc")
+    assert DigestMemo(memory).digest(path) == sha256_file(path)
+
+
+@pytest.mark.parametrize("entry", [None, [], [3], [3, 5, "ab"], [3, 5, None], ["3", 5, "0" * 64], {"a": 1}, "x" * 64])
+def test_a_broken_entry_of_the_memory_is_forgotten(tmp_path: Path, entry: object) -> None:
+    """Nothing but size, time and a digest is believed, even under the right path, size and time."""
+    memory, path = tmp_path / "memo.json", tmp_path / "data"
+    path.write_bytes(b"abc")
+    os.utime(path, ns=(5, 5))
+    memory.write_text(json.dumps({str(path.resolve()): entry}))
     assert DigestMemo(memory).digest(path) == sha256_file(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.errors import ResultsError
+from evals.errors import NewerRecordError, ResultsError
 from evals.record import (
     SCHEMA_VERSION,
     Artifact,
@@ -60,7 +60,7 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     """A file from the future names both numbers and the mend."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(json.loads(record().to_json()) | {"schema_version": SCHEMA_VERSION + 1}))
-    with pytest.raises(ResultsError, match=r"schema 2; this version reads up to 1\. Upgrade"):
+    with pytest.raises(NewerRecordError, match=r"schema 2; this version reads up to 1\. Upgrade"):
         read_record(path)
 
 
@@ -71,13 +71,57 @@ def test_unknown_keys_of_later_additions_are_ignored(tmp_path: Path) -> None:
     assert read_record(path).status == "success"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 1}', "null"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"schema_version": 1}', '{"schema_version": "2"}', "null", "[" * 100_000]
+)
 def test_broken_record_is_named(tmp_path: Path, text: str) -> None:
-    """A file that is no record names itself and the mend."""
+    """A file that is no record names itself and the mend, and is not taken for one of a later version."""
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(ResultsError, match=r"a\.json is not a result record"):
+    with pytest.raises(ResultsError, match=r"a\.json is not a result record .* again replaces it") as caught:
         read_record(path)
+    assert not isinstance(caught.value, NewerRecordError)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("status", "done", "record.status: expected planned or running"),
+        ("created", 5, "record.created: expected str, got 5"),
+        ("standard", 1, "record.standard: expected bool, got 1"),
+        ("environment", [], "record.environment: expected"),
+        ("notes", None, "record.notes: expected"),
+        ("encoder", {"name": "x"}, "record.encoder: source, model"),
+        ("encoder.patch", True, "record.encoder.patch: expected int, got True"),
+        ("dataset.n_effective", {"val": "2"}, "record.dataset.n_effective.val: expected int"),
+        ("dataset.splits", "train", "record.dataset.splits: expected"),
+        ("metrics.0.value", "50", r"record.metrics\[0\].value: expected float, got '50'"),
+        ("metrics.0.value", float("nan"), "NaN is no score"),
+        ("metrics.0.value", 10**400, "int too large"),
+        ("metrics.0.ci.low", None, r"record.metrics\[0\].ci.low: expected float, got None"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(tmp_path: Path, place: str, value: object, named: str) -> None:
+    """What no record can hold is found where it is read, not where it is drawn or compared."""
+    raw = json.loads(record().to_json())
+    *way, last = place.split(".")
+    inner = raw
+    for key in way:
+        inner = inner[int(key) if key.isdigit() else key]
+    inner[last] = value
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ResultsError, match=named):
+        read_record(path)
+
+
+def test_one_unreadable_record_hides_no_other(tmp_path: Path) -> None:
+    """Each file of a folder gives its record, or the reason why it has none."""
+    write_record(tmp_path / "e" / "w" / "b@paper.json", record())
+    (tmp_path / "e" / "w" / "a@paper.json").write_text("{")
+    (_, broken), (_, good) = read_records(tmp_path)
+    assert isinstance(broken, ResultsError)
+    assert isinstance(good, Record)
 
 
 def test_not_a_number_cannot_be_written() -> None:

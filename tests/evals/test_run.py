@@ -1,5 +1,6 @@
 """The flow around benchmarks: proof of frozenness, failures kept apart, records that are never lost."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from evals.context import Context, Roots
 from evals.encoders import load as loading
 from evals.encoders.entry import EncoderEntry, resolve
 from evals.encoders.load import load
-from evals.errors import DataError
+from evals.errors import DataError, UnavailableError
 from evals.files import DigestMemo
 from evals.plan import plan
-from evals.record import Record, read_record
+from evals.record import SCHEMA_VERSION, Record, read_record
 from evals.run import evaluate
 from evals.types import Encoder, Features
 
@@ -102,6 +103,88 @@ def test_a_failure_never_replaces_a_success(context: Context, monkeypatch: pytes
     assert read_record(path).status == "success"
 
 
+def test_a_failure_of_another_thing_replaces_a_success(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The success of an entry that was corrected since does not hide that the corrected one fails."""
+    run([knn()], context)
+    (path,) = context.results.rglob("in1k-knn@*.json")
+
+    def broken(self: In1kKnn, job: Job) -> Outcome:
+        raise DataError("gone")
+
+    monkeypatch.setattr(In1kKnn, "run", broken)
+    corrected = replace(resolve("pixels"), mean=(0.5, 0.5, 0.5))
+    list(evaluate(plan([corrected], [knn()], context), context))
+    assert read_record(path).status == "error"
+
+
+def test_data_that_are_gone_take_no_success_with_them(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not mounted today does not unmake the score of yesterday."""
+    world = replace(context, roots=replace(context.roots, world=base.STANDARD_WORLD))
+    run([knn()], world)
+    (path,) = context.results.rglob("in1k-knn@*.json")
+
+    def gone(self: In1kKnn, roots: Roots, digests: DigestMemo) -> None:
+        raise UnavailableError("data", "no folder")
+
+    monkeypatch.setattr(In1kKnn, "splits", gone)
+    (record,) = run([knn()], world)
+    assert record.status == "unavailable"
+    assert read_record(path).status == "success"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_record_of_a_later_version_is_never_replaced(context: Context, overwrite: bool) -> None:
+    """Neither by a score, nor by a failure, nor by `skipped`; the step says why, and nothing is computed."""
+    items = [knn(), base.find("in1k-zeroshot").of("miniature")]
+    run(items, context)
+    paths = sorted(context.results.rglob("*@*.json"))
+    for path in paths:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1}))
+    before = [path.read_bytes() for path in paths]
+    steps = plan([resolve("pixels")], items, context, overwrite=overwrite)
+    assert [step.state for step in steps] == ["error", "error"]
+    assert all("Upgrade eupe-eval" in step.message for step in steps)
+    list(evaluate(steps, context))
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_record_of_a_later_version_that_appears_meanwhile_is_kept(context: Context) -> None:
+    """Another process may write it while the benchmark runs: the result then is an error, not a lost record."""
+    steps = plan([resolve("pixels")], [knn()], context)
+    (path,) = [step.path for step in steps]
+    assert path is not None
+    path.parent.mkdir(parents=True)
+    later = json.dumps({"schema_version": SCHEMA_VERSION + 1})
+    path.write_text(later)
+    ((_, record),) = evaluate(steps, context)
+    assert record is not None
+    assert (record.status, record.metrics) == ("error", ())
+    assert path.read_text() == later
+
+
+def test_a_broken_record_is_mended_by_a_run(context: Context) -> None:
+    """It is work again, and its file is replaced."""
+    run([knn()], context)
+    (path,) = context.results.rglob("in1k-knn@*.json")
+    path.write_text("{")
+    (record,) = run([knn()], context)
+    assert record.status == "success"
+    assert read_record(path).status == "success"
+
+
+def test_one_unforeseen_data_set_stops_no_other(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step is an error with the kind and the message; the others are planned and run."""
+
+    def broken(self: In1kKnn, roots: Roots, digests: DigestMemo) -> None:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(In1kKnn, "splits", broken)
+    first, second = run([knn(), Cost.of("miniature")], context)
+    assert (first.status, second.status) == ("error", "success")
+    assert first.error is not None
+    assert "in1k-knn cannot be loaded: ZeroDivisionError: by hand" in first.error["message"]
+
+
 def test_plan_knows_what_is_done_and_what_went_stale(context: Context) -> None:
     """Done stays done; another constant, a lost artifact, or a failed record is work again."""
     run([knn()], context)
@@ -151,6 +234,10 @@ def test_what_an_encoder_lacks_is_skipped(context: Context) -> None:
     zeroshot = base.find("in1k-zeroshot").of("miniature")
     (record,) = run([zeroshot], context)
     assert (record.status, record.reason) == ("skipped", "no txt")
+    (path,) = context.results.rglob("*.json")
+    path.write_bytes(replace(record, created="2026-01-01T00:00:00Z").to_json().encode())
+    (again,) = run([zeroshot], context)
+    assert again.created == read_record(path).created == "2026-01-01T00:00:00Z", "unchanged: not written again"
     convnext = resolve("eupe-convnext-t", weights="random")
     (step,) = plan([convnext], [In1kKnn.of("paper")], context)
     assert (step.state, step.message) == ("skipped", "no cls")
