@@ -19,7 +19,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from evals.context import Context
+from evals.context import Context, batches
 from evals.datasets.base import Images, read_rgb
 from evals.device import autocast, versions
 from evals.encoders.load import digest
@@ -128,9 +128,12 @@ class FeatureStore:
             write_atomic(self.folder(request) / "manifest.json", manifest.encode())
         total = sum(min(SHARD, len(images.paths) - index * SHARD) for index in indices)
         with self._context.bar(f"{self._encoder.card.name}: {images.name}", total) as bar:
+            geometries = list(dict.fromkeys(request.geometry for _, request in lacking))
+            loaded = self._batches(images.paths, geometries, indices)
             for index in indices:
                 wanted = [request for at, request in lacking if at == index]
-                for request, tensor in self._shard(images, index, wanted, bar.update).items():
+                pixels = (dict(zip(geometries, batch, strict=True)) for batch in loaded)
+                for request, tensor in self._shard(images, index, wanted, pixels, bar.update).items():
                     _write_shard(lacking[index, request], tensor)
         self._must_be_frozen(list(lacking.values()))
 
@@ -145,35 +148,44 @@ class FeatureStore:
             )
 
     def _shard(
-        self, images: Images, index: int, requests: Sequence[FeatureRequest], advance: Callable[[int], object]
+        self,
+        images: Images,
+        index: int,
+        requests: Sequence[FeatureRequest],
+        loaded: Iterator[dict[Geometry, Tensor]],
+        advance: Callable[[int], object],
     ) -> dict[FeatureRequest, Tensor]:
+        """Features of one shard, whose batches come next from `loaded`."""
         paths = images.paths[index * SHARD : (index + 1) * SHARD]
-        geometries = list(dict.fromkeys(request.geometry for request in requests))
         passes = list(dict.fromkeys((request.geometry, request.grid) for request in requests))
         rows: dict[FeatureRequest, list[Tensor]] = {request: [] for request in requests}
-        done = 0
-        for batch in self._batches(paths, geometries):
-            pixels = dict(zip(geometries, batch, strict=True))
+        for batch in batches(len(paths), self._context.batch):
+            pixels = next(loaded)
             for geometry, grid in passes:
                 features = self._forward(pixels[geometry], grid)
                 for request in requests:
                     if (request.geometry, request.grid) == (geometry, grid):
                         values = features.patches_BHWD if request.patches else features.pooled_BD
                         assert values is not None, "a benchmark that needs a global feature skips encoders without one"
-                        rows[request].append(_finite(values.float().cpu(), self._encoder, paths[done:]))
-            done += len(batch[0])
-            advance(len(batch[0]))
+                        rows[request].append(_finite(values.float().cpu(), self._encoder, paths[batch.start :]))
+            advance(len(batch))
         return {request: torch.cat(parts) for request, parts in rows.items()}
 
-    def _batches(self, paths: Sequence[Path], geometries: Sequence[Geometry]) -> Iterator[list[Tensor]]:
-        pixels = _Pixels(paths, geometries, self._encoder.spec.patch)
-        device = torch.device(self._context.device)
+    def _batches(
+        self, paths: Sequence[Path], geometries: Sequence[Geometry], shards: Sequence[int]
+    ) -> Iterator[list[Tensor]]:
+        """Every batch of these shards in order; one set of processes decodes for the whole pass."""
+        at_once = [
+            [shard * SHARD + row for row in rows]
+            for shard in shards
+            for rows in batches(len(paths[shard * SHARD : (shard + 1) * SHARD]), self._context.batch)
+        ]
         return iter(
             DataLoader(
-                pixels,
-                batch_size=self._context.batch,
-                num_workers=min(self._context.workers, len(paths)),
-                pin_memory=device.type == "cuda",
+                _Pixels(paths, geometries, self._encoder.spec.patch),
+                batch_sampler=at_once,
+                num_workers=min(self._context.workers, len(at_once)),
+                pin_memory=self._context.device.startswith("cuda"),
             )
         )
 

@@ -17,7 +17,7 @@ from evals import compose, show
 from evals.compose import Settings
 from evals.context import Bar, Context, Roots, silent_bar
 from evals.encoders.entry import EncoderEntry, fetch, weights_file
-from evals.errors import DataError, EvalError, ResultsError, UnavailableError, UsageError
+from evals.errors import DataError, EvalError, UnavailableError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world
 from evals.plan import Step, plan
@@ -43,11 +43,11 @@ class Session:
 
     def dry_run(self) -> int:
         """Print the plan; render, load and compute nothing. Exit code 1 if something is missing."""
-        steps, context = self._plan(render=False)
+        steps, _ = self._plan(render=False)
         print(show.plan(steps).text())
         for message in _messages(steps):
             print(f"\n{message}")
-        return 1 if _problems(steps) or context is None else 0
+        return 1 if _messages(steps) else 0
 
     def run(self, *, yes: bool) -> int:
         """Do what is left to do. Returns the exit code: 1 if anything failed or is missing."""
@@ -103,7 +103,7 @@ class Session:
             word = f"{score.name} = {score.value:.4g} {score.unit}" + (" (was there)" if step.state == "done" else "")
         else:
             word = f"{status}: {_why(step, record)}"
-        self._say(f"{step.title}: {word}")
+        self._say(f"{step.title}: {word}", always=status in ("error", "unavailable"))
         found = {"name": score.name, "value": score.value, "unit": score.unit} if score else None
         return {"step": step.title, "status": status, "score": found, "path": str(step.path) if step.path else None}
 
@@ -118,9 +118,9 @@ class Session:
             self._say(f"table: eupe-eval leaderboard --results {context.results}")
         return 1 if failed else 0
 
-    def _say(self, message: str) -> None:
-        """Progress goes to stderr; stdout is for data. Failures are said even when quiet."""
-        if not self.quiet or ": error:" in message or ": unavailable:" in message:
+    def _say(self, message: str, *, always: bool = False) -> None:
+        """Progress goes to stderr; stdout is for data. `always`: also when quiet."""
+        if always or not self.quiet:
             print(message, file=sys.stderr, flush=True)
 
 
@@ -270,15 +270,8 @@ def _has_gpu() -> bool:
 def _must_be_writable(results: Path) -> None:
     """Find out before hours of work that their results could not be kept."""
     probe = results / ".writable"
-    try:
-        write_atomic(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise ResultsError(f"cannot write into {results}: {error}.") from error
-
-
-def _problems(steps: Sequence[Step]) -> bool:
-    return any(step.state in ("error", "unavailable") for step in steps)
+    write_atomic(probe, b"")
+    probe.unlink(missing_ok=True)
 
 
 def _messages(steps: Sequence[Step]) -> list[str]:

@@ -192,6 +192,19 @@ def test_truncated_image_is_named(images: Images, context: Context) -> None:
         FeatureStore(Toy(), context).get(FeatureRequest(images, CROP))
 
 
+def test_one_set_of_decoding_processes_serves_a_whole_pass(
+    images: Images, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three shards, one loader: starting processes anew for every shard would cost hours on ImageNet."""
+    made: list[object] = []
+    original = features.DataLoader
+    monkeypatch.setattr(features, "DataLoader", lambda *a, **k: made.append(k) or original(*a, **k))
+    store = FeatureStore(Toy(), context)
+    store.get(FeatureRequest(images, CROP))
+    assert len(list(store.folder(FeatureRequest(images, CROP)).glob("*.safetensors"))) == 3
+    assert len(made) == 1
+
+
 def test_decoding_processes_change_nothing(images: Images, context: Context) -> None:
     """Two workers give the bytes that none gives."""
     alone = FeatureStore(Toy(), context).get(FeatureRequest(images, CROP))
