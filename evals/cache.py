@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.encoders.entry import names
+from evals.encoders.registry import names
 from evals.errors import ResultsError, UsageError, unknown
 from evals.record import safe_name
 

@@ -11,7 +11,8 @@ import yaml
 from evals.benchmarks import base
 from evals.benchmarks.base import Benchmark
 from evals.context import Roots
-from evals.encoders.entry import EncoderEntry, config_folder, resolve
+from evals.encoders.entry import EncoderEntry, config_folder
+from evals.encoders.registry import resolve
 from evals.errors import UsageError, unknown
 from evals.miniature.world import Identity, read_identity
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from evals.benchmarks.base import Benchmark
 from evals.context import Context
 from evals.datasets.base import Split
-from evals.encoders.entry import EncoderEntry, card
+from evals.encoders.card import card
+from evals.encoders.entry import EncoderEntry
 from evals.environment import cpu_name
 from evals.errors import DataError, EvalError, NewerRecordError, ResultsError, UnavailableError
 from evals.record import DatasetCard, EncoderCard, Record, Task, read_record, record_path

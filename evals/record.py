@@ -46,7 +46,13 @@ class EncoderCard:
     depth: int | None = None
     params: int | None = None
     spec: Parameters = field(default_factory=dict)
-    """What the entry says of an image: filter, resize, mean, std, rounding of rotary periods. It moves scores."""
+    """What the entry says: filter, resize, mean, std, rules of positions, prefix and norm. It moves scores."""
+    structure: Parameters = field(default_factory=dict)
+    """What the adapter found in the model that it built: prefix tokens, final norm, positions, other globals."""
+    gated: bool = False
+    """The hub gives the weights only on request."""
+    revision: str | None = None
+    """The commit of the hub's repository that the weights came from."""
 
     def same_features(self, other: "EncoderCard") -> bool:
         """Nothing that can move a feature differs."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from evals import compose, show
 from evals.compose import Settings
 from evals.context import Bar, Context, Roots, silent_bar
-from evals.encoders.entry import EncoderEntry, fetch, weights_file
+from evals.encoders.card import fetch, weights_file
+from evals.encoders.entry import EncoderEntry
 from evals.errors import DataError, EvalError, UnavailableError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from evals import compose
 from evals.benchmarks import base
-from evals.encoders.entry import EncoderEntry, names, resolve
+from evals.encoders.entry import EncoderEntry
+from evals.encoders.registry import names, resolve
 from evals.errors import ResultsError, unknown
 from evals.miniature.world import Identity
 from evals.record import Record

@@ -6,19 +6,22 @@ C classes, K neighbours or key points, T prompts, L layers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from evals.errors import DataError
+from evals.errors import DataError, UsageError
 from evals.record import EncoderCard
 
 Triple = tuple[float, float, float]
 Filter = Literal["bilinear", "bicubic"]
+Norm = Literal["final", "untrained", "none_exists", "prenorm"]
+"""What was applied to patch features: the trained final norm; one that was never trained; nothing, because the model
+has none; nothing, because the caller wanted none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,52 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """A token before the patches."""
+
+    name: str
+    """`cls`, `reg`, or the name of what a class token was trained for (`clip`, `siglip`, ...)."""
+    trained: bool = True
+    """False: it is in the sequence, but nothing ever asked it for an output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What an adapter found in the model that it built: data about the encoder, no switches."""
+
+    prefix: tuple[Prefix, ...] = ()
+    """Tokens before the patches, in the order of the sequence; none of them is ever among the patches."""
+    norm: Norm = "none_exists"
+    """What the patch features go through at the end."""
+    positions: str = "none"
+    """How positions are told, and by which rule for a grid that is not the native one."""
+    alternatives: tuple[str, ...] = ()
+    """Keys of `Features.others`."""
+
+    def describe(self) -> dict[str, str]:
+        """Words for cards and tables; a token in parentheses was never trained as an output."""
+        words = [token.name if token.trained else f"({token.name})" for token in self.prefix]
+        return {
+            "prefix": " ".join(words) or "none",
+            "norm": self.norm,
+            "positions": self.positions,
+            "alternatives": " ".join(self.alternatives) or "none",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller wants of a pass beside the features of the last layer."""
+
+    layers: tuple[int, ...] = ()
+    """Blocks (stages), 0 to depth - 1, in any order."""
+    norm: bool = True
+    """The final norm on patch features and layers; the global feature keeps its own definition."""
+    rope_scales_L: Float[Tensor, " L"] | None = None
+    """Factors of the rotary coordinates, one a block."""
+
+
+@dataclass(frozen=True, slots=True)
 class Features:
     """One forward pass."""
 
@@ -48,6 +97,8 @@ class Features:
     """Patch tokens of the last layer after the final norm where one exists, prefix tokens removed, row-major."""
     layers: tuple[Float[Tensor, "B H W D"], ...] = ()
     """Maps of the layers that were asked for, in the order asked, with the final norm applied."""
+    others: Mapping[str, Float[Tensor, "B _"]] = field(default_factory=dict)
+    """Named alternatives to the global feature (class tokens, the pool after its projection, ...)."""
 
 
 class Encoder(nn.Module, ABC):
@@ -67,22 +118,28 @@ class Encoder(nn.Module, ABC):
     """Number of blocks (stages for a convolutional encoder); layers are indexed 0 .. depth - 1."""
     rope_blocks: int
     """Blocks that rotate their keys and queries by coordinates, so that their scale can be drawn at random; 0: none."""
+    structure: Structure
 
-    def __init__(self, card: EncoderCard, spec: ImageSpec, *, dim: int, depth: int, rope_blocks: int = 0) -> None:
+    def __init__(
+        self,
+        card: EncoderCard,
+        spec: ImageSpec,
+        *,
+        dim: int,
+        depth: int,
+        rope_blocks: int = 0,
+        structure: Structure = Structure(),
+    ) -> None:
         super().__init__()
-        self.card, self.spec = card, spec
+        self.card, self.spec = replace(card, structure=structure.describe()), spec
+        self.structure = structure
         self.dim, self.depth, self.rope_blocks = dim, depth, rope_blocks
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     @abstractmethod
-    def encode(
-        self,
-        images_B3YX: Float[Tensor, "B 3 Y X"],
-        layers: Sequence[int],
-        rope_scales_L: Float[Tensor, " L"] | None,
-    ) -> Features:
-        """Features of normalised images whose sides are multiples of the patch."""
+    def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
+        """Features of normalised images whose sides are multiples of the patch, for layers that exist."""
 
     @final
     def train(self, mode: bool = True) -> "Encoder":
@@ -96,16 +153,27 @@ class Encoder(nn.Module, ABC):
         images_B3YX: Float[Tensor, "B 3 Y X"],
         *,
         layers: Sequence[int] = (),
+        norm: bool = True,
         rope_scales_L: Float[Tensor, " L"] | None = None,
     ) -> Features:
         """Features of RGB images in [0, 1].
 
+        `layers` are blocks 0 .. depth - 1, or counted from the end (-1 is the last). Without `norm`, patch features
+        and layers come as they are before the final norm.
         `rope_scales_L` multiplies the rotary coordinates, one factor a block (the `official` head training draws them
         at random); encoders without rotary positions take none.
-        Raises DataError for another range, dtype, or a side that is no multiple of the patch.
+        Raises DataError for another range, dtype, or a side that is no multiple of the patch, UsageError for a layer
+        that does not exist.
         """
         self._check(images_B3YX, rope_scales_L)
-        return self.encode((images_B3YX - self.mean) / self.std, layers, rope_scales_L)
+        wrong = [layer for layer in layers if not -self.depth <= layer < self.depth]
+        if wrong:
+            raise UsageError(
+                f"layers {wrong} of {self.card.name} do not exist: "
+                + (f"it has layers 0 to {self.depth - 1}." if self.depth else "it has none.")
+            )
+        ask = Ask(tuple(layer % self.depth for layer in layers), norm, rope_scales_L)
+        return self.encode((images_B3YX - self.mean) / self.std, ask)
 
     def _check(self, images_B3YX: Tensor, rope_scales_L: Tensor | None) -> None:
         name, patch = self.card.name, self.spec.patch

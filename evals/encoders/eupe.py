@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from evals.encoders.entry import EncoderEntry, weights_file
+from evals.encoders.card import weights_file
+from evals.encoders.entry import EncoderEntry
 from evals.encoders.layouts import to_timm
 from evals.encoders.timm import assemble
 from evals.encoders.weights import differences

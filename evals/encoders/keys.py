@@ -1,5 +1,6 @@
 """What a value of an entry must be: each reader returns the value or raises UsageError saying where and what."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from evals.errors import UsageError, unknown
 Triple = tuple[float, float, float]
 Reader = Callable[[str, object], Any]
 """(where, value) -> value."""
+_PREFIX = re.compile(r"[\w.-]+|\([\w.-]+\)")
 
 
 def text(where: str, value: object) -> str:
@@ -57,6 +59,25 @@ def deviations(where: str, value: object) -> Triple:
 def _is_finite(value: object) -> bool:
     # YAML spells .nan and .inf, and whole numbers of any length.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def words(where: str, value: object) -> tuple[str, ...]:
+    """Words, in a list or parted by spaces."""
+    listed = value.split() if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(word, str) and word for word in listed):
+        raise UsageError(f"{where} must be words; got {value!r}.")
+    return tuple(listed)
+
+
+def prefix(where: str, value: object) -> tuple[str, ...]:
+    """Names of the prefix tokens in order, `cls reg*4` or `none`; in parentheses if never trained as an output."""
+    read: list[str] = []
+    for word in words(where, value):
+        name, _, times = word.partition("*")
+        if not _PREFIX.fullmatch(name) or (times and not times.isdecimal()):
+            raise UsageError(f"{where} takes words such as `cls reg*4` or `(cls)`, or `none`; got {word!r}.")
+        read += [name] * int(times or 1)
+    return () if read == ["none"] else tuple(read)
 
 
 def one_of(*choices: str) -> Callable[[str, object], str]:

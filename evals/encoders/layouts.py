@@ -9,7 +9,8 @@ from typing import Any
 from timm.models.eva import Eva
 from torch import Tensor
 
-from evals.encoders.entry import EncoderEntry, weights_file
+from evals.encoders.card import weights_file
+from evals.encoders.entry import EncoderEntry
 from evals.errors import WeightsError
 
 _PERIODS = "rope_embed.periods"

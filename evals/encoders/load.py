@@ -1,15 +1,16 @@
-"""From an entry to a frozen encoder, and the digest that proves it stayed so."""
+"""From an entry to a frozen encoder, to its blueprint, and to the digest that proves it stayed so."""
 
 import hashlib
-import importlib
 import warnings
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
-from evals.encoders.entry import EncoderEntry, card
+from evals.encoders.card import card
+from evals.encoders.entry import EncoderEntry
+from evals.encoders.registry import adapter
 from evals.encoders.weights import looks_fresh
 from evals.files import DigestMemo
 from evals.types import Encoder
@@ -26,9 +27,7 @@ def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
     UnavailableError for weights or a library that are not here, WeightsError for a file that does not fit or cannot be
     read safely.
     """
-    known = card(entry, digests)
-    adapter: Any = importlib.import_module(f"evals.encoders.{entry.source}")
-    encoder = cast("Encoder", adapter.build(entry, known)).float().requires_grad_(False).eval()
+    encoder = _build(entry, digests)
     if entry.weights not in ("random", "none") and (why := looks_fresh(encoder)) is not None:
         warnings.warn(
             f"the weights of {entry.name} look as if they had never been trained: {why}. "
@@ -40,6 +39,16 @@ def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
     return encoder
 
 
+def blueprint(entry: EncoderEntry) -> Encoder:
+    """The encoder of an entry on the meta device: every module and shape, no weights and no memory.
+
+    Raises UnavailableError for a library that is not here, UsageError for an entry that does not fit its model.
+    """
+    random = entry if entry.weights == "none" else replace(entry, weights="random")
+    with torch.device("meta"):
+        return _build(random, DigestMemo(None))
+
+
 def digest(module: nn.Module) -> str:
     """sha256 of every parameter and buffer, non-persistent ones included: names, dtypes, shapes and bytes."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -49,3 +58,8 @@ def digest(module: nn.Module) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def _build(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
+    made = cast("Encoder", adapter(entry.source).build(entry, card(entry, digests)))
+    return made.float().requires_grad_(False).eval()

@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.encoders.entry import EncoderEntry, weights_file
+from evals.encoders.card import weights_file
+from evals.encoders.entry import EncoderEntry
+from evals.encoders.structure import class_tokens, token_structure
 from evals.encoders.tokens import as_map, rope_blocks, run_tokens
 from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded
 from evals.errors import UnavailableError, UsageError, unknown
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, TextAlignedEncoder
+from evals.types import Ask, Encoder, Features, TextAlignedEncoder
 
 _PROMPTS = 256
 """Prompts a pass of the text tower."""
@@ -35,25 +37,19 @@ class OpenClip(TextAlignedEncoder):
         trunk = model.visual.trunk
         dim, depth = int(trunk.embed_dim), len(trunk.blocks)
         card = complete(entry, card, model.visual, dim=dim, depth=depth)
-        super().__init__(card, image_spec(entry), dim=dim, depth=depth, rope_blocks=rope_blocks(trunk))
+        structure, blocks = token_structure(entry, trunk), rope_blocks(trunk)
+        super().__init__(card, image_spec(entry), dim=dim, depth=depth, rope_blocks=blocks, structure=structure)
         self.model, self._tokenizer = model, tokenizer
 
-    def encode(
-        self,
-        images_B3YX: Float[Tensor, "B 3 Y X"],
-        layers: Sequence[int],
-        rope_scales_L: Float[Tensor, " L"] | None,
-    ) -> Features:
-        """One pass; raises UsageError for a layer that does not exist."""
+    def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
+        """One pass."""
         trunk = self.model.visual.trunk
-        rows, columns = (side // self.spec.patch for side in images_B3YX.shape[2:])
-        tokens, maps = run_tokens(trunk, images_B3YX, layers, rope_scales_L)
-        pooled_BD: Tensor = trunk.forward_head(tokens, pre_logits=True)
-        return Features(
-            pooled_BD.float(),
-            as_map(tokens[:, trunk.num_prefix_tokens :], rows, columns),
-            tuple(as_map(maps[layer], rows, columns) for layer in layers),
-        )
+        grid = [side // self.spec.patch for side in images_B3YX.shape[2:]]
+        tokens = run_tokens(trunk, images_B3YX, ask)
+        pooled_BD: Tensor = trunk.forward_head(tokens.final_BTD, pre_logits=True)
+        layers = tuple(as_map(layer, *grid) for layer in tokens.layers)
+        others = class_tokens(self.structure, tokens.final_BTD)
+        return Features(pooled_BD.float(), as_map(tokens.patches_BND, *grid), layers, others)
 
     @torch.no_grad()
     def encode_image(self, features: Features) -> Float[Tensor, "B D"]:

@@ -15,14 +15,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.encoders.entry import EncoderEntry, GlobalFeature, weights_file
+from evals.encoders.card import weights_file
+from evals.encoders.entry import EncoderEntry, GlobalFeature
 from evals.encoders.keys import Triple
 from evals.encoders.layouts import classifier_keys, restore_periods, to_timm
-from evals.encoders.tokens import as_map, check_layers, rope_blocks, run_tokens
+from evals.encoders.structure import class_tokens, token_structure
+from evals.encoders.tokens import as_map, last_channels, rope_blocks, run_tokens
 from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded
 from evals.errors import UsageError
 from evals.record import EncoderCard
-from evals.types import ConvEncoder, Encoder, Features
+from evals.types import Ask, ConvEncoder, Encoder, Features, Structure
 
 Convert = Callable[[Mapping[str, Tensor], Any, EncoderEntry], Mapping[str, Tensor]]
 """(tensors of a file, model, entry) -> tensors under timm's names."""
@@ -34,36 +36,34 @@ _CONV_MODULES = ("timm.models.convnext",)
 class TimmTokens(Encoder):
     """A vision transformer. Patches: tokens after the final norm without the prefix (class and register tokens).
 
-    The global feature is token 0 after the final norm (`cls`) or the attention pool before any projection
-    (`attn_pool`); never timm's own pooled output, which for many models is the mean of the patches.
+    The global feature is token 0 after the final norm (`cls`), the attention pool before any projection (`attn_pool`)
+    or the trained class tokens side by side (`summary`); never timm's own pooled output, which for many models is the
+    mean of the patches.
     """
 
     def __init__(self, entry: EncoderEntry, card: EncoderCard, model: Any) -> None:
         dim, depth = int(model.embed_dim), len(model.blocks)
         card = complete(entry, card, model, dim=dim, depth=depth)
-        super().__init__(card, image_spec(entry), dim=dim, depth=depth, rope_blocks=rope_blocks(model))
+        structure = token_structure(entry, model)
+        blocks = rope_blocks(model)
+        super().__init__(card, image_spec(entry), dim=dim, depth=depth, rope_blocks=blocks, structure=structure)
         self.model = model
 
-    def encode(
-        self,
-        images_B3YX: Float[Tensor, "B 3 Y X"],
-        layers: Sequence[int],
-        rope_scales_L: Float[Tensor, " L"] | None,
-    ) -> Features:
-        """One pass; raises UsageError for a layer that does not exist."""
-        rows, columns = (side // self.spec.patch for side in images_B3YX.shape[2:])
-        prefix = self.model.num_prefix_tokens
-        tokens, maps = run_tokens(self.model, images_B3YX, layers, rope_scales_L)
-        return Features(
-            self._pooled(tokens),
-            as_map(tokens[:, prefix:], rows, columns),
-            tuple(as_map(maps[layer], rows, columns) for layer in layers),
-        )
+    def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
+        """One pass."""
+        grid = [side // self.spec.patch for side in images_B3YX.shape[2:]]
+        tokens = run_tokens(self.model, images_B3YX, ask)
+        others = class_tokens(self.structure, tokens.final_BTD)
+        layers = tuple(as_map(layer, *grid) for layer in tokens.layers)
+        return Features(self._pooled(tokens.final_BTD, others), as_map(tokens.patches_BND, *grid), layers, others)
 
-    def _pooled(self, tokens_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"] | None:
-        if self.card.global_feature == "cls":
+    def _pooled(self, tokens_BTD: Tensor, others: Mapping[str, Tensor]) -> Float[Tensor, "B D"] | None:
+        kind = self.card.global_feature
+        if kind == "cls":
             return tokens_BTD[:, 0].float()
-        if self.card.global_feature == "attn_pool":
+        if kind == "summary":
+            return torch.cat(list(others.values()), dim=1)
+        if kind == "attn_pool":
             pooled_BD: Tensor = self.model.forward_head(tokens_BTD, pre_logits=True)
             return pooled_BD.float()
         return None
@@ -79,26 +79,22 @@ class TimmConv(ConvEncoder):
     def __init__(self, entry: EncoderEntry, card: EncoderCard, model: Any) -> None:
         dim, depth = int(model.num_features), len(model.stages)
         card = complete(entry, card, model, dim=dim, depth=depth)
-        super().__init__(card, image_spec(entry), dim=dim, depth=depth)
+        super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=Structure(norm="final"))
         self.model = model
 
-    def encode(
-        self,
-        images_B3YX: Float[Tensor, "B 3 Y X"],
-        layers: Sequence[int],
-        rope_scales_L: Float[Tensor, " L"] | None,
-    ) -> Features:
-        """One pass; raises UsageError for a stage that does not exist."""
-        check_layers(layers, self.depth)
+    def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
+        """One pass."""
         maps = self._stages(images_B3YX)
-        pooled_BD, maps[-1] = self._pooled(maps[-1]), self.model.head.norm(maps[-1])
-        return Features(pooled_BD, _last(maps[-1]), tuple(_last(maps[layer]) for layer in layers))
+        pooled_BD = self._pooled(maps[-1])
+        if ask.norm:
+            maps[-1] = self.model.head.norm(maps[-1])
+        return Features(pooled_BD, last_channels(maps[-1]), tuple(last_channels(maps[layer]) for layer in ask.layers))
 
     def encode_on_grid(self, images_B3YX: Float[Tensor, "B 3 Y X"], grid: tuple[int, int]) -> Features:
         """One pass whose raw map is resized (bilinear, antialias) before the final norm."""
         x_BDHW = self._stages(images_B3YX)[-1]
         resized = functional.interpolate(x_BDHW, size=grid, mode="bilinear", antialias=True, align_corners=False)
-        return Features(self._pooled(x_BDHW), _last(self.model.head.norm(resized)))
+        return Features(self._pooled(x_BDHW), last_channels(self.model.head.norm(resized)))
 
     def _stages(self, images_B3YX: Float[Tensor, "B 3 Y X"]) -> list[Tensor]:
         x_BDHW: Tensor = self.model.stem(images_B3YX)
@@ -235,10 +231,6 @@ def _underivable(model: str, what: str, key: str) -> UsageError:
         f"timm:{model} has {what}, which cannot be taken over by name. Write configs/encoder/<name>.yaml with source: "
         f"timm, model: {model}, and {key}."
     )
-
-
-def _last(x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B H W D"]:
-    return x_BDHW.permute(0, 2, 3, 1).contiguous().float()
 
 
 def _triple(values: Sequence[float]) -> Triple:

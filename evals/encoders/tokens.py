@@ -1,7 +1,7 @@
 """Running timm's vision transformers: tokens after the final norm, prefix tokens apart, rotary scales by block."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from evals.errors import EvalError, UsageError
+from evals.errors import EvalError
+from evals.types import Ask
 
 
 def rope_blocks(model: nn.Module) -> int:
@@ -22,32 +23,36 @@ def rope_blocks(model: nn.Module) -> int:
     return len(list(model.blocks)) if form == ("separate", "ij", 0, True) else 0
 
 
-def run_tokens(
-    model: Any,
-    images_B3YX: Float[Tensor, "B 3 Y X"],
-    layers: Sequence[int],
-    rope_scales_L: Float[Tensor, " L"] | None,
-) -> tuple[Float[Tensor, "B T D"], dict[int, Float[Tensor, "B N D"]]]:
-    """All tokens of the last block, and the patch tokens of the blocks asked for; the final norm is applied to both.
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a pass of a transformer leaves."""
+
+    final_BTD: Float[Tensor, "B T D"]
+    """Every token after the final norm (where there is one), prefix first."""
+    patches_BND: Float[Tensor, "B N D"]
+    """Patch tokens of the last block, before or after the norm as asked."""
+    layers: tuple[Float[Tensor, "B N D"], ...]
+    """Likewise, of the layers asked for, in that order."""
+
+
+def run_tokens(model: Any, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Tokens:
+    """One pass of a transformer of timm.
 
     With `rope_scales_L` the rotary coordinates of block i are multiplied by its i-th factor. Factors of 1 give the
     very bits of the pass without them.
     """
-    check_layers(layers, len(model.blocks))
-    if rope_scales_L is not None and len(rope_scales_L):
-        return _rescaled(model, images_B3YX, layers, rope_scales_L)
-    if not layers:
-        return model.forward_features(images_B3YX), {}
-    wanted = sorted(set(layers))
-    tokens, maps = model.forward_intermediates(images_B3YX, indices=wanted, norm=True, output_fmt="NLC")
-    return tokens, dict(zip(wanted, maps, strict=True))
-
-
-def check_layers(layers: Sequence[int], depth: int) -> None:
-    """Raises UsageError for a layer that does not exist."""
-    wrong = [layer for layer in layers if not 0 <= layer < depth]
-    if wrong:
-        raise UsageError(f"layers {wrong} do not exist: this encoder has layers 0 to {depth - 1}.")
+    prefix = model.num_prefix_tokens
+    last = len(model.blocks) - 1
+    if ask.rope_scales_L is not None and len(ask.rope_scales_L):
+        final, maps = _rescaled(model, images_B3YX, ask)
+    elif ask.layers or not ask.norm:
+        wanted = sorted({*ask.layers, last})
+        final, found = model.forward_intermediates(images_B3YX, indices=wanted, norm=ask.norm, output_fmt="NLC")
+        maps = dict(zip(wanted, found, strict=True))
+    else:
+        final = model.forward_features(images_B3YX)
+        maps = {last: final[:, prefix:]}
+    return Tokens(final, maps[last], tuple(maps[layer] for layer in ask.layers))
 
 
 def as_map(tokens_BND: Float[Tensor, "B N D"], rows: int, columns: int) -> Float[Tensor, "B H W D"]:
@@ -61,10 +66,14 @@ def as_map(tokens_BND: Float[Tensor, "B N D"], rows: int, columns: int) -> Float
     return tokens_BND.reshape(batch, rows, columns, channels).float()
 
 
-def _rescaled(
-    model: Any, images_B3YX: Tensor, layers: Sequence[int], scales_L: Tensor
-) -> tuple[Tensor, dict[int, Tensor]]:
+def last_channels(x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B H W D"]:
+    """A convolutional map in the order of `Features`, in fp32."""
+    return x_BDHW.permute(0, 2, 3, 1).contiguous().float()
+
+
+def _rescaled(model: Any, images_B3YX: Tensor, ask: Ask) -> tuple[Tensor, dict[int, Tensor]]:
     """The block loop of timm, with angles of its own for every block."""
+    assert ask.rope_scales_L is not None
     grid = model.patch_embed(images_B3YX)
     rows, columns = grid.shape[1:3]
     tokens, _ = model._pos_embed(grid)
@@ -72,10 +81,12 @@ def _rescaled(
     periods: Tensor = model.rope.periods
     coords = _centres(rows, columns, periods.device)
     maps: dict[int, Tensor] = {}
-    for index, (block, scale) in enumerate(zip(model.blocks, scales_L.to(periods), strict=True)):
+    last = len(model.blocks) - 1
+    for index, (block, scale) in enumerate(zip(model.blocks, ask.rope_scales_L.to(periods), strict=True)):
         tokens = block(tokens, rope=_rotation(coords * scale, periods))
-        if index in layers:
-            maps[index] = model.norm(tokens)[:, model.num_prefix_tokens :]
+        if index in ask.layers or index == last:
+            kept = model.norm(tokens) if ask.norm else tokens
+            maps[index] = kept[:, model.num_prefix_tokens :]
     return model.norm(tokens), maps
 
 

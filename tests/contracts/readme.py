@@ -9,9 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from evals.benchmarks import base
+from evals.encoders.registry import names, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHARED = {f.name for f in dataclasses.fields(base.Benchmark)}
@@ -64,16 +63,16 @@ def encoders() -> str:
     """One row an entry."""
     heads = ("encoder", "source", "model", "patch", "native", "global feature", "text", "licence")
     rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for path in sorted((ROOT / "configs" / "encoder").glob("*.yaml")):
-        entry = yaml.safe_load(path.read_text())
-        text = "yes" if entry.get("text", entry["source"] == "open_clip") else "no"
-        cells = (entry[key] for key in ("source", "model", "patch", "size", "global_feature"))
-        rows.append(f"| `{path.stem}` | " + " | ".join(map(str, cells)) + f" | {text} | {entry['licence']} |")
+    for name in names():
+        entry = resolve(name)
+        cells = (entry.source, entry.model, entry.patch, entry.size, entry.global_feature)
+        text = "yes" if entry.text else "no"
+        rows.append(f"| `{name}` | " + " | ".join(map(str, cells)) + f" | {text} | {entry.licence} |")
     return "\n".join(["", *rows, ""])
 
 
 def _shown(path: str) -> bool:
-    in_entries = path.startswith(("configs/encoder/", "configs/suite/"))
+    in_entries = path.startswith(("configs/encoder/", "configs/family/", "configs/suite/"))
     return path.endswith((".py", ".yaml")) and not path.endswith("__init__.py") and not in_entries
 
 

@@ -8,11 +8,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from evals.encoders.entry import EncoderEntry, config_folder, names, read_entry, resolve
+from evals.encoders.entry import EncoderEntry, config_folder, read_entry
 from evals.encoders.load import digest, load
+from evals.encoders.registry import names, resolve
 from evals.errors import DataError, UsageError
 from evals.files import DigestMemo
-from evals.types import Encoder, Features, TextAlignedEncoder
+from evals.types import Ask, Encoder, Features, TextAlignedEncoder
 
 PE_TINY = {
     "source": "open_clip",
@@ -104,7 +105,7 @@ def test_normalisation_happens_inside_and_once(encoder: Encoder) -> None:
     image = noise(1, 3, 4 * encoder.spec.patch, 4 * encoder.spec.patch)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (encoder.spec.mean, encoder.spec.std))
     with torch.no_grad():
-        by_hand = encoder.encode((image - mean) / std, (), None)
+        by_hand = encoder.encode((image - mean) / std, Ask())
     assert same(encoder(image), by_hand)
 
 

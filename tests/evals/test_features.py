@@ -1,6 +1,5 @@
 """Features: extracted once, kept whole, never taken for those of something else."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from evals.errors import DataError, NumericsError, WeightsError
 from evals.features import FeatureRequest, FeatureStore
 from evals.preprocess import Geometry, ShortSideCrop, Squash, to_unit
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 CARD = EncoderCard("toy", "toy", "toy", "none", "00" * 32, "none", 8, 32, "cls", text=False)
 SPEC = ImageSpec(32, 8, "bilinear", True, "squash", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -33,7 +32,7 @@ class Toy(Encoder):
         self.matrix = torch.nn.Parameter(torch.randn(3, 5, generator=generator), requires_grad=False)
         self.seen = 0
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """Mean colour of each patch."""
         self.seen += len(images_B3YX)
         patches = torch.nn.functional.avg_pool2d(images_B3YX, 8).permute(0, 2, 3, 1) @ self.matrix
@@ -160,10 +159,10 @@ def test_everything_that_changes_a_feature_changes_its_folder(images: Images, co
 class Drifting(Toy):
     """Writes to its own parameter at every call."""
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """The features, and a step away from frozen."""
         self.matrix += 1e-3
-        return super().encode(images_B3YX, layers, rope_scales_L)
+        return super().encode(images_B3YX, ask)
 
 
 def test_features_of_an_encoder_that_changes_are_forgotten(images: Images, context: Context) -> None:

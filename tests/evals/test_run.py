@@ -15,14 +15,15 @@ from evals.benchmarks.cost import Cost
 from evals.benchmarks.in1k_knn import In1kKnn
 from evals.context import Context, Roots
 from evals.encoders import load as loading
-from evals.encoders.entry import EncoderEntry, resolve
+from evals.encoders.entry import EncoderEntry
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.errors import DataError, UnavailableError
 from evals.files import DigestMemo
 from evals.plan import plan
 from evals.record import SCHEMA_VERSION, Record, read_record
 from evals.run import evaluate
-from evals.types import Encoder, Features
+from evals.types import Ask, Encoder, Features
 
 
 @pytest.fixture
@@ -50,10 +51,10 @@ class Drifting(Encoder):
         self.inner = inner
         self.register_buffer("calls", torch.zeros(1))
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """The wrapped features, and a step away from frozen."""
         self.calls += 1
-        features: Features = self.inner.encode(images_B3YX, layers, rope_scales_L)
+        features: Features = self.inner.encode(images_B3YX, ask)
         return features
 
 

@@ -1,14 +1,12 @@
 """A small encoder of the tests: 1.5 million parameters behind the contract, cheap enough to train on one core."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evals.encoders.weights import seeded
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 PATCH, DIM = 16, 192
 SPEC = ImageSpec(128, PATCH, "bicubic", True, "crop", (0.5,) * 3, (0.25,) * 3)
@@ -49,7 +47,7 @@ class SmallEncoder(Encoder):
         self.network = network
         self.requires_grad_(False).eval()
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """Both features of one pass."""
         pooled_BD, patches_BHWD = self.network(images_B3YX)
         return Features(pooled_BD, patches_BHWD)

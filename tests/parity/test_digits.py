@@ -15,8 +15,8 @@ from evals.benchmarks.base import Job, Outcome
 from evals.benchmarks.in1k_knn import In1kKnn
 from evals.context import Context, Roots
 from evals.datasets.imagenet import ClassificationSplit
-from evals.encoders.entry import resolve
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.features import FeatureStore
 from evals.files import DigestMemo
 

@@ -12,8 +12,8 @@ import pytest
 
 from evals.benchmarks.base import STANDARD_WORLD, Job, find
 from evals.context import Context, Roots
-from evals.encoders.entry import resolve
 from evals.encoders.load import digest, load
+from evals.encoders.registry import resolve
 from evals.features import FeatureStore
 from evals.files import DigestMemo
 from evals.miniature import world

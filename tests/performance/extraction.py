@@ -16,8 +16,8 @@ from PIL import Image
 from evals.context import Context, Roots, batches
 from evals.datasets.base import Images, read_rgb
 from evals.device import exact_arithmetic
-from evals.encoders.entry import resolve
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.features import FeatureRequest, FeatureStore
 from evals.files import DigestMemo
 from evals.preprocess import ShortSideCrop, to_unit

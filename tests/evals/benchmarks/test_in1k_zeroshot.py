@@ -23,7 +23,7 @@ from evals.datasets.imagenet import ClassificationSplit
 from evals.errors import DataError, NumericsError, UnavailableError
 from evals.preprocess import Squash
 from evals.record import EncoderCard
-from evals.types import Features, ImageSpec, TextAlignedEncoder
+from evals.types import Ask, Features, ImageSpec, TextAlignedEncoder
 
 CARD = EncoderCard("fake", "fake", "fake", "none", "0" * 64, "Apache-2.0", 16, 224, "cls", text=True)
 SPEC = ImageSpec(224, 16, "bilinear", True, "squash", (0.5,) * 3, (0.5,) * 3)
@@ -38,7 +38,7 @@ class _Encoder(TextAlignedEncoder):
         self.prompts: list[str] = []
         self.scale = 3.0
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         raise AssertionError("features come from the store")
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -18,7 +18,7 @@ from evals.datasets.nyuv2 import DepthSplit
 from evals.errors import DataError
 from evals.files import DigestMemo
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 
 class Brightness(Encoder):
@@ -31,9 +31,9 @@ class Brightness(Encoder):
         self.scales: list[Tensor | None] = []
         self.sizes: list[tuple[int, ...]] = []
 
-    def encode(self, images_B3YX: Tensor, layers: object, rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """Grey in three powers."""
-        self.scales.append(rope_scales_L)
+        self.scales.append(ask.rope_scales_L)
         self.sizes.append(tuple(images_B3YX.shape))
         grey = functional.avg_pool2d(images_B3YX, self.spec.patch).mean(1)
         return Features(None, (grey[..., None] ** grey.new_tensor([0.5, 1.0, 2.0])))

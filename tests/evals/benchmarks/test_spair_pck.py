@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from evals.datasets.base import Images
 from evals.datasets.spair import Pair, PairSplit
 from evals.preprocess import Letterbox
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 CARD = EncoderCard("fake", "fake", "fake", "none", "0" * 64, "Apache-2.0", 16, 224, "cls", text=False)
 
@@ -29,7 +28,7 @@ def _spec(patch: int = 16) -> ImageSpec:
 
 
 class _Encoder(Encoder):
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         raise AssertionError("features come from the store")
 
 

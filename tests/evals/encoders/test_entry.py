@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import constants
 
-from evals.encoders.entry import card, fetch, identity, names, read_entry, resolve
+from evals.encoders.card import card, fetch, identity
+from evals.encoders.entry import read_entry
+from evals.encoders.registry import names, resolve
 from evals.errors import UnavailableError, UsageError
 from evals.files import DigestMemo
 
@@ -61,7 +64,9 @@ def test_normalisation_by_name_or_by_numbers() -> None:
         ({"std": [0.5, 0, 0.5]}, "std .* three numbers above 0"),
         ({"std": [0.5, -0.5, 0.5]}, "std .* three numbers above 0"),
         ({"resize": "pad"}, "unknown resize .*'pad'.*crop, squash"),
-        ({"source": "tim"}, "unknown source .*Nearest: timm"),
+        ({"prefix": "cls reg*x"}, "prefix .*reg\\*x"),
+        ({"positions": "dino"}, "unknown positions .*Nearest: dinov2"),
+        ({"family": "dinov9"}, "unknown family .*dinov9"),
         ({"licence": ""}, "licence .* must be text"),
         ({"depth": -1}, "depth .* whole number from 0"),
     ],
@@ -76,6 +81,13 @@ def test_missing_keys_are_named() -> None:
     """Every required key that lacks is in the message."""
     with pytest.raises(UsageError, match="lacks licence, patch"):
         read_entry("mine", {key: value for key, value in LEAST.items() if key not in ("licence", "patch")})
+
+
+def test_an_unknown_source_names_the_nearest(tmp_path: Path) -> None:
+    """A source is a module; a slip in its name is answered with the name."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**LEAST, "source": "tim"}))
+    with pytest.raises(UsageError, match=r"unknown source .*Nearest: timm"):
+        resolve("mine", extra=tmp_path)
 
 
 def test_unknown_encoder_names_the_nearest() -> None:
@@ -138,7 +150,7 @@ def test_identity_of_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert len(other) == 4
     assert known.weights_sha256 in other
-    monkeypatch.setattr("evals.encoders.entry.version", lambda package: "99")
+    monkeypatch.setattr("evals.encoders.card.version", lambda package: "99")
     assert identity(resolve("eupe-vit-t", weights="random"), MEMO) not in other
 
 
@@ -211,7 +223,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("evals.encoders.entry.version", absent)
+    monkeypatch.setattr("evals.encoders.card.version", absent)
     with pytest.raises(UnavailableError, match=r"pip install 'eupe-eval\[text\]'") as caught:
         identity(resolve("pe-core-b", weights="random"), MEMO)
     assert caught.value.missing == "package"
@@ -221,7 +233,7 @@ def test_cards_need_no_torch() -> None:
     """Resolving every entry and its random identity imports neither torch nor timm."""
     code = (
         "import sys\n"
-        "from evals.encoders.entry import card, names, resolve\n"
+        "from evals.encoders.card import card\nfrom evals.encoders.registry import names, resolve\n"
         "from evals.files import DigestMemo\n"
         "cards = [card(resolve(name, weights='random'), DigestMemo(None)) for name in names()]\n"
         "assert len(cards) >= 10, cards\n"

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from evals.encoders.entry import resolve
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.errors import WeightsError
 from evals.files import DigestMemo
 from evals.types import Encoder

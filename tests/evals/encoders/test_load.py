@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from evals.encoders.entry import resolve
 from evals.encoders.load import FreshWeightsWarning, digest, load
+from evals.encoders.registry import resolve
 from evals.encoders.weights import load_strict, looks_fresh, read_tensors, seeded
 from evals.errors import WeightsError
 from evals.files import DigestMemo

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evals.encoders.entry import read_entry, resolve
+from evals.encoders.entry import read_entry
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.errors import UnavailableError, UsageError, WeightsError
 from evals.files import DigestMemo
 from evals.types import TextAlignedEncoder

@@ -2,8 +2,8 @@
 
 import torch
 
-from evals.encoders.entry import resolve
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.files import DigestMemo
 
 

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from evals.encoders.entry import read_entry, resolve
+from evals.encoders.entry import read_entry
 from evals.encoders.load import load
+from evals.encoders.registry import resolve
 from evals.errors import UsageError, WeightsError
 from evals.files import DigestMemo
 from evals.types import ConvEncoder, Encoder, ImageSpec

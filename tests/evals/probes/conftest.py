@@ -1,6 +1,6 @@
 """A small encoder whose patch features are the mean colours, and contexts that count."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from evals.context import Context, Roots
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 
 class Toy(Encoder):
@@ -24,9 +24,9 @@ class Toy(Encoder):
         self.sizes: list[tuple[int, ...]] = []
         self._spoil = spoil
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """Mean colours in [0, 1]; NaN for images that are brighter than `spoil` on average."""
-        self.scales.append(rope_scales_L)
+        self.scales.append(ask.rope_scales_L)
         self.sizes.append(tuple(images_B3YX.shape))
         colours_B3YX = images_B3YX * self.std + self.mean
         maps = functional.avg_pool2d(colours_B3YX, self.spec.patch)
