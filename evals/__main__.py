@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from evals import show
+from evals import show, verbs
 from evals.errors import EvalError, UsageError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ data_app = typer.Typer(help="Make, look at and check data.", no_args_is_help=Tru
 cache_app = typer.Typer(help="Look after the cache.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+verbs.add(app)
 
 Data = Annotated[
     str | None,
