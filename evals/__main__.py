@@ -1,6 +1,5 @@
 """The command line, `eupe-eval`: one thin verb a function. What is heavy is imported by the verb that needs it."""
 
-import json
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ import typer
 
 from evals import show, verbs
 from evals.errors import EvalError, UsageError
+from evals.verbs import ConfigDir, Trust
 
 app = typer.Typer(
     help="Score frozen vision encoders on the protocol of EUPE (arXiv 2603.22387).",
@@ -23,7 +23,6 @@ data_app = typer.Typer(help="Make, look at and check data.", no_args_is_help=Tru
 cache_app = typer.Typer(help="Look after the cache.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
-verbs.add(app)
 
 Data = Annotated[
     str | None,
@@ -37,9 +36,6 @@ Weights = Annotated[
 ]
 Override = Annotated[
     list[str], typer.Option("-o", "--override", help="key=value, e.g. batch=64 or in1k-knn.ks=[20]. Repeatable.")
-]
-ConfigDir = Annotated[
-    Path | None, typer.Option(envvar="EUPE_EVAL_CONFIG_DIR", help="A folder of your own encoder entries (*.yaml).")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
@@ -60,7 +56,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
     "eupe-eval run -e eupe-vit-t --weights random -b in1k-knn --data miniature -o in1k-knn.vote=majority"
 )
 def run(
-    encoder: Annotated[list[str], typer.Option("--encoder", "-e", help="Entry or timm:<name>. Repeatable.")],
+    encoder: Annotated[
+        list[str], typer.Option("--encoder", "-e", help="Entry or route (timm:<name> ...). Repeatable.")
+    ],
     suite: Annotated[list[str], typer.Option("--suite", "-s", help="Suite (default: all). Repeatable.")] = [],  # noqa: B006
     benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="Single benchmark. Repeatable.")] = [],  # noqa: B006
     data: Data = None,
@@ -82,6 +80,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start even if it will take more than two hours.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One launch and one done record on stdout.")] = False,
+    trust_remote_code: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Score encoders on benchmarks; records are written as each benchmark ends, and what is done is not done again."""
@@ -96,26 +95,6 @@ def run(
     entries = compose.entries(encoder, weights, settings.seed, config_dir)
     session = Session(settings, entries, overwrite=overwrite, quiet=quiet, as_json=as_json)
     raise typer.Exit(session.dry_run() if dry_run else session.run(yes=yes))
-
-
-@app.command("list")
-def list_(
-    what: Annotated[Literal["encoders", "benchmarks", "suites"], typer.Argument()],
-    config_dir: ConfigDir = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """List encoders, benchmarks or suites."""
-    makers = {"encoders": lambda: show.encoders(config_dir), "benchmarks": show.benchmarks, "suites": show.suites}
-    table = makers[what]()
-    typer.echo(json.dumps(table.rows, indent=1) if as_json else table.text())
-
-
-@app.command()
-def info(
-    name: Annotated[str, typer.Argument(help="An encoder, benchmark or suite.")], config_dir: ConfigDir = None
-) -> None:
-    """Show everything about one encoder, benchmark (with the constants of each protocol) or suite."""
-    typer.echo(show.info(name, config_dir))
 
 
 @app.command()
@@ -224,6 +203,9 @@ def cache_prune(budget: Annotated[str, typer.Argument(help="What may stay, e.g. 
     from evals.cache import parse_size, prune
 
     typer.echo(f"freed {show.size(prune(_cache(cache), parse_size(budget)))}")
+
+
+verbs.add(app)
 
 
 def _settings(data: str | None, cache: str | None, override: list[str]) -> Any:

@@ -13,7 +13,9 @@ from evals.benchmarks.base import Benchmark
 from evals.context import Roots
 from evals.encoders.entry import EncoderEntry, config_folder
 from evals.encoders.registry import resolve
+from evals.encoders.routes import require_trust
 from evals.errors import UsageError, unknown
+from evals.files import cache_home
 from evals.miniature.world import Identity, read_identity
 
 DATA_FOLDERS = ("imagenet", "ade20k", "nyu", "SPair-71k", "llava", "vlm")
@@ -95,8 +97,15 @@ def build(settings: Settings) -> list[tuple[str, Benchmark]]:
 
 
 def entries(names: Sequence[str], weights: str | None, seed: int, config_dir: Path | None) -> list[EncoderEntry]:
-    """The entries of the encoders that were asked for, each once."""
-    return [resolve(name, weights=weights, seed=seed, extra=config_dir) for name in dict.fromkeys(names)]
+    """The entries of the encoders that were asked for, each once.
+
+    Raises UsageError as `resolve` does, and where one runs code of a repository that the user did not say to trust.
+    """
+    found = [resolve(name, weights=weights, seed=seed, extra=config_dir) for name in dict.fromkeys(names)]
+    for entry in found:
+        if entry.source == "torch_hub":
+            require_trust(entry.model)
+    return found
 
 
 def suites() -> dict[str, list[str]]:
@@ -107,9 +116,7 @@ def suites() -> dict[str, list[str]]:
 
 def cache_folder(given: str | None) -> Path:
     """The cache: as given, else below $XDG_CACHE_HOME, else ~/.cache."""
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eupe-eval"
+    return Path(given).expanduser() if given else cache_home()
 
 
 def roots(folder: Path, identity: str | None) -> Roots:

@@ -5,6 +5,10 @@ from typing import ClassVar, Literal
 Missing = Literal["data", "weights", "licence", "package"]
 
 
+_LISTED = 60
+"""Names that a message lists; more would bury what it says."""
+
+
 class EvalError(Exception):
     """A failure with a clear cause; printed without a traceback."""
 
@@ -46,9 +50,10 @@ class UnavailableError(EvalError):
 
 
 def unknown(kind: str, given: str, known: list[str]) -> UsageError:
-    """The error for a name that does not exist: the nearest names first, then all of them."""
+    """The error for a name that does not exist: the nearest names first, then all of them, or how many there are."""
     import difflib
 
     near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
     hint = f" Nearest: {', '.join(near)}." if near else ""
-    return UsageError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(sorted(known))}.")
+    rest = f"Known: {', '.join(sorted(known))}." if len(known) <= _LISTED else f"There are {len(known)}."
+    return UsageError(f"unknown {kind} {given!r}.{hint} {rest}")

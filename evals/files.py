@@ -25,6 +25,11 @@ _ADVICE: Mapping[int | None, str] = {
 """What mends a failed write, by the number of the error."""
 
 
+def cache_home() -> Path:
+    """Where things are kept that can be had again: below $XDG_CACHE_HOME, else ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eupe-eval"
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file of the same folder, flush it to disk, then rename it into place.
 

@@ -10,6 +10,7 @@ from evals.benchmarks.base import Benchmark
 from evals.context import Context
 from evals.datasets.base import Split
 from evals.encoders.card import card
+from evals.encoders.clip.vocabulary import require_text
 from evals.encoders.entry import EncoderEntry
 from evals.environment import cpu_name
 from evals.errors import DataError, EvalError, NewerRecordError, ResultsError, UnavailableError
@@ -104,13 +105,25 @@ def _step(
     if reason := benchmark.skip(who):
         path = record_path(context.results, who, task, step.standard)
         return replace(step, state="skipped", message=reason, path=path)
-    if isinstance(splits, EvalError):
+    missing = splits if isinstance(splits, EvalError) else _text(entry, benchmark)
+    if missing is not None:
         path = record_path(context.results, who, task, step.standard)
-        return replace(step, state=_state(splits), message=str(splits), path=path)
+        return replace(step, state=_state(missing), message=str(missing), path=path)
+    assert not isinstance(splits, EvalError)
     dataset = _dataset(splits, context)
     standard = step.standard and benchmark.complete(protocol, splits, context.roots.world)
     path = record_path(context.results, who, task, standard, dataset)
     return replace(step, state="todo", splits=splits, dataset=dataset, standard=standard, path=path)
+
+
+def _text(entry: EncoderEntry, benchmark: Benchmark) -> EvalError | None:
+    """Why prompts cannot be encoded: found before any image has gone through."""
+    try:
+        if benchmark.reads_text:
+            require_text(entry)
+    except EvalError as error:
+        return error
+    return None
 
 
 def _settled(step: Step, overwrite: bool) -> Step:

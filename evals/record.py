@@ -19,6 +19,8 @@ from evals.files import write_atomic
 SCHEMA_VERSION = 1
 Status = Literal["planned", "running", "success", "error", "skipped", "unavailable"]
 Parameters = Mapping[str, Any]
+_LONGEST = 120
+"""Characters of a folder's name; file systems take 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class EncoderCard:
 
     name: str
     source: str
-    """The adapter: a module of `evals.encoders`."""
+    """The adapter: a module of `evals.encoders.sources`, or of an installed package."""
     model: str
     """The name of the architecture in the library of that adapter."""
     weights: str
@@ -185,8 +187,9 @@ def record_path(
 
 
 def safe_name(name: str) -> str:
-    """A name as one folder: `timm:vit_tiny` -> `timm-vit_tiny`."""
-    return "".join(c if c.isalnum() or c in "._-@" else "-" for c in name).lstrip(".-") or "encoder"
+    """A name as one folder: `timm:vit_tiny` -> `timm-vit_tiny`; a very long one is cut, with a digest of the whole."""
+    safe = "".join(c if c.isalnum() or c in "._-@" else "-" for c in name).lstrip(".-") or "encoder"
+    return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from evals import compose, show
 from evals.compose import Settings
 from evals.context import Bar, Context, Roots, silent_bar
-from evals.encoders.card import fetch, weights_file
+from evals.encoders.card import fetch
+from evals.encoders.clip.vocabulary import fetch_text
 from evals.encoders.entry import EncoderEntry
-from evals.errors import DataError, EvalError, UnavailableError, UsageError
+from evals.errors import DataError, EvalError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world
 from evals.plan import Step, plan
@@ -66,6 +67,9 @@ class Session:
         return self._close(steps, outcomes, context)
 
     def _plan(self, *, render: bool) -> tuple[list[Step], Context]:
+        for entry in self.entries:
+            if ":" in entry.name:
+                self._say(show.resolved(entry))
         context = make_context(self.settings, quiet=self.quiet, render=render)
         if render:
             self._fetch()
@@ -73,12 +77,12 @@ class Session:
 
     def _fetch(self) -> None:
         """Get hub weights that are not here; the plan says what could not be had, and why."""
+        texts = any(benchmark.reads_text for _, benchmark in compose.build(self.settings))
         for entry in self.entries:
-            try:
-                weights_file(entry)
-            except UnavailableError:
-                with contextlib.suppress(UnavailableError):
-                    fetch(entry)
+            with contextlib.suppress(EvalError):
+                fetch(entry)
+                if texts and entry.text:
+                    fetch_text(entry)
 
     def _ask(self, steps: Sequence[Step], context: Context, yes: bool) -> Bench | None:
         """Say how long it will take, and stop there if that is long and nobody agreed. Returns a loaded encoder."""

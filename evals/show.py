@@ -5,21 +5,30 @@ import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals import compose
 from evals.benchmarks import base
-from evals.encoders.entry import EncoderEntry
+from evals.context import BarFactory, silent_bar
+from evals.encoders.card import hub_file
+from evals.encoders.entry import WORDS, EncoderEntry
+from evals.encoders.exports.entry import is_export
 from evals.encoders.registry import names, resolve
-from evals.errors import ResultsError, unknown
+from evals.encoders.scaffold.template import as_yaml
+from evals.errors import EvalError, ResultsError, unknown
 from evals.miniature.world import Identity
+from evals.notes import field_notes
 from evals.record import Record
 
 if TYPE_CHECKING:
     from evals.datasets.check import Finding
     from evals.plan import Step
+
+
+_SAVE = "save as <name>.yaml in a folder for --config-dir"
+_PARTS = ("dim", "depth", "params", "prefix", "norm", "positions", "alternatives")
+"""What the model of an encoder tells once it is built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class Table:
 
     rows: Sequence[Mapping[str, str]]
     empty: str = "nothing here"
+    left_out: Sequence[str] = ()
+    """What could not be shown, and why."""
 
     def text(self) -> str:
         """Aligned columns under a header."""
@@ -40,25 +51,22 @@ class Table:
         return "\n".join(lines)
 
 
-def encoders(config_dir: Path | None) -> Table:
-    """Every entry."""
-    rows = []
-    for name in names(config_dir):
-        entry = resolve(name, extra=config_dir)
-        text = "yes" if entry.text else "no txt"
-        pooled = "no cls" if entry.global_feature == "none" else entry.global_feature
-        rows.append(
-            {
-                "encoder": name,
-                "source": entry.source,
-                "patch": str(entry.patch),
-                "native": str(entry.size),
-                "global": pooled,
-                "text": text,
-                "licence": entry.licence,
-            }
-        )
-    return Table(rows)
+def encoders(config_dir: Path | None, bar: BarFactory | None = None) -> Table:
+    """Every entry; with a progress bar each is built without weights, and its parts are shown as well."""
+    rows, left_out = [], []
+    known = names(config_dir)
+    with (bar or silent_bar)("building without weights", len(known)) as progress:
+        for name in known:
+            row = {}
+            try:
+                entry = resolve(name, extra=config_dir)
+                row = _row(entry) | (dict.fromkeys(_PARTS, "-") if bar else {})
+                row |= _built(entry) if bar else {}
+            except EvalError as error:
+                left_out.append(f"{name}: {error}")
+            rows += [row] if row else []
+            progress.update()
+    return Table(rows, left_out=left_out)
 
 
 def benchmarks() -> Table:
@@ -89,7 +97,7 @@ def info(name: str, config_dir: Path | None) -> str:
         return _benchmark(name)
     if name in (known := compose.suites()):
         return f"suite {name}: {', '.join(known[name])}"
-    if name in names(config_dir) or ":" in name:
+    if name in names(config_dir) or ":" in name or is_export(name):
         return _encoder(resolve(name, extra=config_dir))
     raise unknown("name", name, names(config_dir) + base.names() + list(known))
 
@@ -202,7 +210,7 @@ def _benchmark(name: str) -> str:
     kind = base.find(name)
     protocols = list(kind.protocols)
     made = [kind.of(protocol)[1] for protocol in protocols]
-    notes = _field_notes(kind)
+    notes = field_notes(base.Benchmark, kind)
     lines = [f"{name} ({kind.family}): {_first_line(kind)}", ""]
     rows = []
     for item in dataclasses.fields(kind):
@@ -211,27 +219,65 @@ def _benchmark(name: str) -> str:
     return "\n".join([*lines, Table(rows).text()])
 
 
+def resolved(entry: EncoderEntry) -> str:
+    """What a route came to, and how to keep it."""
+    return f"{entry.name} is taken as follows; {_SAVE}\n{textwrap.indent(as_yaml(entry), '  ').rstrip()}"
+
+
+def _row(entry: EncoderEntry) -> dict[str, str]:
+    """What an entry says by itself."""
+    return {
+        "encoder": entry.name,
+        "family": entry.family or entry.source,
+        "patch": str(entry.patch),
+        "dim": str(entry.dim or "-"),
+        "native": str(entry.size),
+        "global": "no cls" if entry.global_feature == "none" else entry.global_feature,
+        "text": "yes" if entry.text else "no txt",
+        "licence": entry.licence + (" (gated)" if entry.gated else ""),
+    }
+
+
+def _built(entry: EncoderEntry) -> dict[str, str]:
+    """What the model tells. Raises as `blueprint` does."""
+    from evals.encoders.load import blueprint
+
+    card = blueprint(entry).card
+    sizes = (str(card.dim), str(card.depth), f"{(card.params or 0) / 1e6:.1f} M")
+    return dict(zip(_PARTS, (*sizes, *(str(card.structure[key]) for key in _PARTS[3:])), strict=True))
+
+
 def _encoder(entry: EncoderEntry) -> str:
-    rows = [{"key": item.name, "value": str(getattr(entry, item.name))} for item in dataclasses.fields(entry)]
-    return Table(rows).text()
+    """The entry as a file to save, and as comments what is not of it: the model's parts, the weights, how to save."""
+    try:
+        parts = [f"{key}: {value}" for key, value in _built(entry).items()]
+    except EvalError as error:
+        parts = [f"not built: {error}"]
+    notes = ["the model, built without weights", *_indented(parts), "weights", *_indented(_weights(entry))]
+    notes += [_SAVE] if ":" in entry.name else []
+    family = f", of the family {entry.family}" if entry.family else ""
+    return f"# {entry.name}{family}\n{as_yaml(entry)}#\n" + "\n".join(f"# {line}" for line in notes)
+
+
+def _weights(entry: EncoderEntry) -> list[str]:
+    """Whether the weights are here, what to get, and on what terms."""
+    if entry.weights not in WORDS:
+        return [f"{'here' if Path(entry.weights).expanduser().is_file() else 'not here'}: {entry.weights}"]
+    if entry.weights != "hub":
+        return [{"random": "never trained", "none": "nothing to load"}[entry.weights]]
+    if entry.source == "torch_hub":
+        return ["fetched by the repository's own code"]
+    try:
+        file = hub_file(entry)
+        gate = file.gate()
+        return [*file.state(), *([gate] if gate else [])]
+    except EvalError as error:
+        return [str(error)]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for text in lines for line in text.splitlines()]
 
 
 def _first_line(kind: type[Any]) -> str:
     return (inspect.getdoc(kind) or "").splitlines()[0]
-
-
-def _field_notes(kind: type[base.Benchmark]) -> dict[str, str]:
-    """The docstring under each field: first sentence, read from the source, where the constants are documented."""
-    import ast
-
-    notes: dict[str, str] = {}
-    for owner in (base.Benchmark, kind):
-        tree = ast.parse(inspect.cleandoc(inspect.getsource(owner)))
-        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for declaration, text in pairwise(body):
-            if not (isinstance(declaration, ast.AnnAssign) and isinstance(declaration.target, ast.Name)):
-                continue
-            value = text.value if isinstance(text, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                notes[declaration.target.id] = " ".join(value.value.split())
-    return notes

@@ -182,7 +182,7 @@ class Encoder(nn.Module, ABC):
                 f"{name} takes float32 RGB of shape [B, 3, Y, X]; got {images_B3YX.dtype} {tuple(images_B3YX.shape)}."
             )
         low, high = images_B3YX.aminmax()
-        if low < 0 or high > 1:
+        if not (low >= 0 and high <= 1):  # NaN is neither
             raise DataError(f"{name} takes RGB in [0, 1] (it normalises itself); got values {low:.3g} to {high:.3g}.")
         rows, columns = images_B3YX.shape[2:]
         if rows % patch or columns % patch:

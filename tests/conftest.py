@@ -9,7 +9,7 @@ import tests.checker
 
 # Before anything of ours is imported: what is imported already is not checked. `types` is left out, because its public
 # door answers a wrong dtype or rank with an error of its own, which tests ask for.
-CHECKED = ("encoders", "features", "metrics", "preprocess", "probes")
+CHECKED = ("doctor", "encoders", "features", "metrics", "preprocess", "probes")
 install_import_hook([f"evals.{name}" for name in CHECKED], f"{tests.checker.__name__}.checked")
 
 import torch  # noqa: E402
@@ -18,6 +18,12 @@ from evals.context import Roots  # noqa: E402
 from evals.miniature import world  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what the user's own runs remember."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("own-cache")))
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,8 @@ class Benchmark(ABC):
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Protocol -> constants that depart from the field defaults; the first is the default on real data."""
 
+    reads_text: ClassVar[bool] = False
+    """It needs prompts in the space of the images."""
     may_be_zero: ClassVar[frozenset[str]] = frozenset()
     """Numbers that may be 0; every other one must be above."""
 

@@ -48,6 +48,7 @@ class In1kZeroshot(Benchmark):
     title: ClassVar[str] = "IN1k-ZS"
     family: ClassVar[Family] = "image"
     folder: ClassVar[str | None] = "imagenet"
+    reads_text: ClassVar[bool] = True
     published: ClassVar[Mapping[str, int]] = imagenet.PUBLISHED
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "miniature": {"side": 128}}
 
@@ -95,10 +96,11 @@ class In1kZeroshot(Benchmark):
             "openai80": [[template.format(name) for template in templates] for name in unique],
             "class_name": [[name] for name in unique],
         }
+        # Text first: a tower or a tokenizer that is not here is found before the images have gone through.
+        text = {mode: text_vectors(encoder, prompts[mode], job.context, self.dtype) for mode in MODES}
         images_ND = _image_vectors(encoder, job.features.get(self.requests(encoder.spec, job.splits)[0]), self.dtype)
         metrics, samples = [], {"labels": split.labels_N}
-        for mode in MODES:
-            text_UD = text_vectors(encoder, prompts[mode], job.context, self.dtype)
+        for mode, text_UD in text.items():
             predicted_N = samples[f"predictions[{mode}]"] = first_U[(images_ND @ text_UD.T).argmax(1).numpy()]
             hits_N = 100.0 * (predicted_N == split.labels_N)
             interval = bootstrap_mean(hits_N, seed=job.context.seed, cluster="image")

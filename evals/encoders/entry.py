@@ -3,7 +3,7 @@
 What several encoders share stands once, in `configs/family/<family>.yaml`. Nothing here imports torch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -39,7 +39,7 @@ class EncoderEntry:
     name: str
     """As typed on the command line; the name of the YAML file."""
     source: str
-    """The adapter: a module of `evals.encoders`."""
+    """The adapter: a module of `evals.encoders.sources`, or of an installed package."""
     model: str
     """The architecture, as its library calls it."""
     global_feature: GlobalFeature
@@ -55,14 +55,19 @@ class EncoderEntry:
     family: str | None = None
     """The file of `configs/family` that gave the keys which the entry itself does not."""
     text: bool = False
-    """There is a text tower in the same space."""
+    """There is a text tower in the same space; by default as the adapter has it."""
     text_tower: str | None = None
     """The encoder whose text tower is used, where the text side is not in these weights."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """The filter that resizes images."""
     antialias: bool = True
+    """Whether that filter widens where images shrink."""
     resize: Literal["crop", "squash"] = "crop"
+    """How an image becomes square: short side and centre crop, or both sides at once."""
     mean: Triple = NORMALISATIONS["imagenet"][0]
+    """Means of R, G and B in [0, 1]; a known pair of means and deviations has a name: `normalise`."""
     std: Triple = NORMALISATIONS["imagenet"][1]
+    """Deviations of R, G and B in [0, 1]."""
     rope_periods: Literal["fp32", "bf16"] = "fp32"
     """Rounding of the rotary periods in training, restored where the file of the weights does not hold them."""
     prefix: tuple[str, ...] | None = None
@@ -71,13 +76,16 @@ class EncoderEntry:
     norm: Literal["final", "untrained", "none_exists"] | None = None
     """The final norm of patch tokens; None: as the model tells."""
     positions: Positions = "library"
+    """How a learnt position table follows another grid than its own."""
     ignore: tuple[str, ...] = ()
     """Beginnings of keys of the file that belong to training and are left out; everything else must fit."""
     dim: int | None = None
     """Channels of a patch feature, where it is to be listed before the model is built."""
     depth: int | None = None
+    """Blocks (stages of a convolutional encoder), likewise."""
     hub: str | None = None
-    """`owner/repository[/file][@commit]` on the Hugging Face hub; None: not published there."""
+    """`owner/repository[/file][@commit]` on the Hugging Face hub, the commit in all its 40 digits; None: not published
+    there. Without a commit, the one that was first used on this machine is kept to."""
     gated: bool = False
     """The hub gives the weights only to those whose request was granted."""
     note: str | None = None
@@ -101,18 +109,24 @@ def read_entry(name: str, values: Mapping[str, object]) -> EncoderEntry:
     family = values.get("family")
     if family is not None:
         values = {**_family(where, family), **values}
-    for key in values:
-        if key not in _READERS:
-            raise unknown(f"key in the {where}", str(key), list(_READERS))
-    missing = [key for key in _REQUIRED if key not in values]
+    read = read_values(where, values, KEYS)
+    missing = [key for key in REQUIRED if key not in values]
     if missing:
-        raise UsageError(f"the {where} lacks {', '.join(missing)}. Keys: {', '.join(_READERS)}.")
+        raise UsageError(f"the {where} lacks {', '.join(missing)}. Keys: {', '.join(KEYS)}.")
+    return EncoderEntry(name=name, **{"text": read["source"] in _TEXT_SOURCES, **read})
+
+
+def read_values(where: str, values: Mapping[str, object], known: Sequence[str]) -> dict[str, Any]:
+    """Fields of an entry from some of its keys. Raises UsageError for one not among the known, or a value amiss."""
+    for key in values:
+        if key not in known:
+            raise unknown(f"key in the {where}", str(key), list(known))
     read: dict[str, Any] = {key: _READERS[key](f"{key} in the {where}", value) for key, value in values.items()}
     if (normalise := read.pop("normalise", None)) is not None:
         if "mean" in read or "std" in read:
             raise UsageError(f"the {where} has normalise beside mean or std; give one or the other.")
         read["mean"], read["std"] = NORMALISATIONS[normalise]
-    return EncoderEntry(name=name, **{"text": read["source"] in _TEXT_SOURCES, **read})
+    return read
 
 
 def read_yaml(path: Path) -> Mapping[str, object]:
@@ -122,7 +136,7 @@ def read_yaml(path: Path) -> Mapping[str, object]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold `key: value` lines. Keys: {', '.join(_READERS)}.")
+        raise UsageError(f"{path} must hold `key: value` lines. Keys: {', '.join(KEYS)}.")
     return cast("dict[str, object]", values)
 
 
@@ -134,7 +148,7 @@ def _family(where: str, name: object) -> Mapping[str, object]:
 
 
 _READERS: Mapping[str, Callable[[str, object], Any]] = {
-    "family": keys.text,
+    "family": keys.or_null(keys.text),
     "source": keys.text,
     "model": keys.text,
     "global_feature": keys.one_of(*get_args(GlobalFeature)),
@@ -161,4 +175,7 @@ _READERS: Mapping[str, Callable[[str, object], Any]] = {
     "note": keys.or_null(keys.text),
     "weights": keys.text,
 }
-_REQUIRED = [f.name for f in fields(EncoderEntry) if f.default is MISSING and f.name != "name"]
+KEYS = tuple(_READERS)
+"""What an entry may hold."""
+REQUIRED = tuple(f.name for f in fields(EncoderEntry) if f.default is MISSING and f.name != "name")
+"""What it, or its family, must hold."""

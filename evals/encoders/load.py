@@ -10,8 +10,10 @@ from torch import nn
 
 from evals.encoders.card import card
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.fitting import advice
 from evals.encoders.registry import adapter
-from evals.encoders.weights import looks_fresh
+from evals.encoders.weights import MisfitError, looks_fresh
+from evals.errors import WeightsError
 from evals.files import DigestMemo
 from evals.types import Encoder
 
@@ -24,10 +26,13 @@ def load(entry: EncoderEntry, digests: DigestMemo) -> Encoder:
     """Build the encoder of an entry on the CPU, in fp32, frozen, with its weights.
 
     Weights that look freshly initialised give a FreshWeightsWarning, and the card says `random`. Raises
-    UnavailableError for weights or a library that are not here, WeightsError for a file that does not fit or cannot be
-    read safely.
+    UnavailableError for weights or a library that are not here, WeightsError for a file that does not fit, naming the
+    entries that it would, or cannot be read safely.
     """
-    encoder = _build(entry, digests)
+    try:
+        encoder = _build(entry, digests)
+    except MisfitError as error:
+        raise WeightsError(f"{error}{advice(entry)}") from error
     if entry.weights not in ("random", "none") and (why := looks_fresh(encoder)) is not None:
         warnings.warn(
             f"the weights of {entry.name} look as if they had never been trained: {why}. "

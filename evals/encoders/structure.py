@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.positions import table_of
 from evals.errors import UsageError
 from evals.types import Norm, Prefix, Structure
 
@@ -14,7 +15,7 @@ from evals.types import Norm, Prefix, Structure
 def token_structure(entry: EncoderEntry, model: Any) -> Structure:
     """The structure of a transformer, from the model and what its entry says of it.
 
-    Raises UsageError where the entry names another number of prefix tokens than the model has.
+    Raises UsageError where the entry names another number of prefix tokens than the model has, or denies its norm.
     """
     words = entry.prefix if entry.prefix is not None else derived_prefix(model)
     if len(words) != model.num_prefix_tokens:
@@ -24,7 +25,7 @@ def token_structure(entry: EncoderEntry, model: Any) -> Structure:
         )
     prefix = prefixes(words)
     alternatives = tuple(token.name for token in prefix if token.trained and token.name != "reg")
-    return Structure(prefix, entry.norm or derived_norm(model), _positions(entry, model), alternatives)
+    return Structure(prefix, agreed_norm(entry, derived_norm(model)), _positions(entry, model), alternatives)
 
 
 def prefixes(words: Sequence[str]) -> tuple[Prefix, ...]:
@@ -34,7 +35,7 @@ def prefixes(words: Sequence[str]) -> tuple[Prefix, ...]:
 
 def derived_prefix(model: Any) -> tuple[str, ...]:
     """The prefix tokens of a model: an output only where there is a norm and no attention pool takes that part."""
-    has_class = getattr(model, "cls_token", None) is not None
+    has_class = class_token_of(model) is not None
     trained = derived_norm(model) == "final" and getattr(model, "attn_pool", None) is None
     first = [("cls" if trained else "(cls)")] if has_class else []
     return (*first, *["reg"] * (model.num_prefix_tokens - len(first)))
@@ -43,6 +44,25 @@ def derived_prefix(model: Any) -> tuple[str, ...]:
 def derived_norm(model: Any) -> Norm:
     """Whether patch tokens go through a final norm."""
     return "none_exists" if isinstance(model.norm, nn.Identity) else "final"
+
+
+def agreed_norm(entry: EncoderEntry, own: Norm) -> Norm:
+    """The norm of an entry, or the model's own where it says nothing.
+
+    Raises UsageError for an entry that denies a norm which the model applies, or names one that it lacks.
+    """
+    if entry.norm is not None and (entry.norm == "none_exists") != (own == "none_exists"):
+        raise UsageError(
+            f"the entry of encoder {entry.name!r} says norm {entry.norm!r}; {entry.model} has "
+            f"{'none' if own == 'none_exists' else 'one'}: leave norm out."
+        )
+    return entry.norm or own
+
+
+def class_token_of(model: Any) -> Tensor | None:
+    """The class token of a model of timm, which a NaFlexVit keeps among its embeddings; None where it has none."""
+    token: Tensor | None = getattr(getattr(model, "embeds", model), "cls_token", None)
+    return token
 
 
 def class_tokens(structure: Structure, tokens_BTD: Float[Tensor, "B T D"]) -> Mapping[str, Float[Tensor, "B D"]]:
@@ -55,7 +75,7 @@ def class_tokens(structure: Structure, tokens_BTD: Float[Tensor, "B T D"]) -> Ma
 
 
 def _positions(entry: EncoderEntry, model: Any) -> str:
-    learnt = getattr(model, "pos_embed", None) is not None
+    learnt = table_of(model) is not None
     kinds = ["learnt"] if learnt else []
     kinds += ["rotary"] if getattr(model, "rope", None) is not None else []
     rule = f", {entry.positions} rule for other grids" if learnt else ""

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 from evals.benchmarks import base
-from evals.encoders.registry import names, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHARED = {f.name for f in dataclasses.fields(base.Benchmark)}
@@ -18,7 +17,7 @@ _SHARED = {f.name for f in dataclasses.fields(base.Benchmark)}
 
 def generate(readme: str) -> str:
     """The README with its generated parts as they must be."""
-    for name, part in (("tree", tree()), ("constants", constants()), ("encoders", encoders())):
+    for name, part in (("tree", tree()), ("constants", constants())):
         mark = f"<!-- {name} -->"
         before, _, after = readme.split(mark)
         readme = f"{before}{mark}\n{part}\n{mark}{after}"
@@ -57,18 +56,6 @@ def constants() -> str:
                 rows.append(f"| {item.name} | {values} |")
         blocks.append("\n".join(rows))
     return "\n\n".join(["", *blocks, ""])
-
-
-def encoders() -> str:
-    """One row an entry."""
-    heads = ("encoder", "source", "model", "patch", "native", "global feature", "text", "licence")
-    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name in names():
-        entry = resolve(name)
-        cells = (entry.source, entry.model, entry.patch, entry.size, entry.global_feature)
-        text = "yes" if entry.text else "no"
-        rows.append(f"| `{name}` | " + " | ".join(map(str, cells)) + f" | {text} | {entry.licence} |")
-    return "\n".join(["", *rows, ""])
 
 
 def _shown(path: str) -> bool:

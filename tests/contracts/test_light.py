@@ -33,7 +33,7 @@ def heavy_after(*words: str, cwd: Path) -> tuple[int, str, list[str]]:
         ["list", "benchmarks"],
         ["list", "suites"],
         ["info", "ade20k-linear"],
-        ["info", "eupe-vit-b"],
+        ["new-encoder", "mine"],
         ["status"],
         ["leaderboard"],
         ["cache", "stats"],
@@ -41,7 +41,7 @@ def heavy_after(*words: str, cwd: Path) -> tuple[int, str, list[str]]:
     ids=" ".join,
 )
 def test_light_verbs(words: list[str], tmp_path: Path) -> None:
-    """Help, lists, cards, status, tables and the cache load neither torch nor timm."""
+    """Help, lists, templates, status, tables and the cache load neither torch nor timm."""
     status, output, heavy = heavy_after(*words, cwd=tmp_path)
     assert status == 0, output
     assert heavy == []

@@ -69,7 +69,7 @@ def test_prune_to_nothing_leaves_worlds_alone(cache: Path) -> None:
 
 def test_clear_of_an_unknown_encoder(cache: Path) -> None:
     """A slip of the pen is not 0 bytes freed; an encoder of the suite without features is."""
-    with pytest.raises(UsageError, match=r"unknown encoder 'eupe-vit-bb'\. Nearest: eupe-vit-b.* Known: a, b, "):
+    with pytest.raises(UsageError, match=r"unknown encoder 'eupe-vit-bb'\. Nearest: eupe-vit-b"):
         clear(cache, encoder="eupe-vit-bb")
     assert clear(cache, encoder="eupe-vit-b") == clear(cache, encoder="timm:vit_x") == 0
 

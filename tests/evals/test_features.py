@@ -153,7 +153,9 @@ def test_everything_that_changes_a_feature_changes_its_folder(images: Images, co
     other = Toy()
     other.card = replace(CARD, model="toy with another activation")
     folders.add(FeatureStore(other, context).folder(request))
-    assert len(folders) == 7
+    other.card = replace(CARD, spec={"positions": "dinov2"})
+    folders.add(FeatureStore(other, context).folder(request))
+    assert len(folders) == 8
 
 
 class Drifting(Toy):

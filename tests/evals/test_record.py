@@ -20,6 +20,7 @@ from evals.record import (
     read_record,
     read_records,
     record_path,
+    safe_name,
     write_record,
 )
 
@@ -141,3 +142,11 @@ def test_path_separates_every_departure() -> None:
     assert len({plain, changed, other}) == 3
     assert changed.name.startswith("in1k-knn@paper-")
     assert len(changed.stem) == len("in1k-knn@paper-") + 8
+
+
+def test_a_very_long_name_is_still_a_folder() -> None:
+    """It is cut, and what was cut off still tells two names apart; short names stay as they are."""
+    one, other = (safe_name(f"file:/{'folder/' * 60}{end}.pt") for end in "ab")
+    assert len(one) < 140
+    assert one != other
+    assert safe_name("timm:vit_tiny") == "timm-vit_tiny"

@@ -20,7 +20,7 @@ from evals.errors import DataError
 from evals.files import DigestMemo
 from evals.metrics.segmentation import miou
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 COLOURS = np.array([[0, 0, 0], [220, 40, 40], [40, 220, 40], [40, 40, 220]])
 
@@ -34,9 +34,9 @@ class Colours(Encoder):
         super().__init__(card, spec, dim=3, depth=1, rope_blocks=2)
         self.scales: list[Tensor | None] = []
 
-    def encode(self, images_B3YX: Tensor, layers: object, rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         """Mean colours."""
-        self.scales.append(rope_scales_L)
+        self.scales.append(ask.rope_scales_L)
         return Features(None, functional.avg_pool2d(images_B3YX, 8).permute(0, 2, 3, 1))
 
 

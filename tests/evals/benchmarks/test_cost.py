@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +15,7 @@ from evals.benchmarks.base import Job, Outcome, find
 from evals.benchmarks.cost import Cost, count_operations
 from evals.context import Context, Roots
 from evals.record import EncoderCard
-from evals.types import Encoder, Features, ImageSpec
+from evals.types import Ask, Encoder, Features, ImageSpec
 
 CARD = EncoderCard("fake", "fake", "fake", "none", "0" * 64, "Apache-2.0", 16, 64, "cls", text=False)
 DIM = 8
@@ -31,7 +30,7 @@ class _Attention(Encoder):
         self.qkv = nn.Linear(DIM, 3 * DIM, bias=False)
         self.passes = 0
 
-    def encode(self, images_B3YX: Tensor, layers: Sequence[int], rope_scales_L: Tensor | None) -> Features:
+    def encode(self, images_B3YX: Tensor, ask: Ask) -> Features:
         self.passes += 1
         tokens = self.patches(images_B3YX).permute(0, 2, 3, 1)
         rows, columns = tokens.shape[1:3]

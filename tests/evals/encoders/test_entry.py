@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from huggingface_hub import constants
 
-from evals.encoders.card import card, fetch, identity
+from evals.encoders.card import card, identity
 from evals.encoders.entry import read_entry
-from evals.encoders.registry import names, resolve
+from evals.encoders.registry import resolve
 from evals.errors import UnavailableError, UsageError
 from evals.files import DigestMemo
 
@@ -24,14 +22,6 @@ LEAST = {
     "patch": 16,
 }
 MEMO = DigestMemo(None)
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty hub cache, and HF_HUB_OFFLINE."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
 
 
 def test_what_the_entry_leaves_out_has_a_default() -> None:
@@ -69,6 +59,7 @@ def test_normalisation_by_name_or_by_numbers() -> None:
         ({"family": "dinov9"}, "unknown family .*dinov9"),
         ({"licence": ""}, "licence .* must be text"),
         ({"depth": -1}, "depth .* whole number from 0"),
+        ({"gated": 1}, "gated .* true or false"),
     ],
 )
 def test_wrong_entries_are_refused(changes: dict[str, object], words: str) -> None:
@@ -81,53 +72,6 @@ def test_missing_keys_are_named() -> None:
     """Every required key that lacks is in the message."""
     with pytest.raises(UsageError, match="lacks licence, patch"):
         read_entry("mine", {key: value for key, value in LEAST.items() if key not in ("licence", "patch")})
-
-
-def test_an_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    """A source is a module; a slip in its name is answered with the name."""
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**LEAST, "source": "tim"}))
-    with pytest.raises(UsageError, match=r"unknown source .*Nearest: timm"):
-        resolve("mine", extra=tmp_path)
-
-
-def test_unknown_encoder_names_the_nearest() -> None:
-    """A slip in a name is answered with the name."""
-    with pytest.raises(UsageError, match=r"unknown encoder 'eupe-vit-x'\. Nearest: .*eupe-vit-[tsb]"):
-        resolve("eupe-vit-x")
-
-
-def test_entries_of_a_folder_of_ones_own(tmp_path: Path) -> None:
-    """A folder of the user's adds its entries; a broken file is named."""
-    (tmp_path / "mine.yaml").write_text("\n".join(f"{key}: {value}" for key, value in LEAST.items()))
-    (tmp_path / "broken.yaml").write_text("a: [")
-    (tmp_path / "list.yaml").write_text("- a")
-    assert {"mine", "eupe-vit-t"} <= set(names(tmp_path))
-    assert resolve("mine", extra=tmp_path).model == "vit_tiny_patch16_224"
-    for name in ("broken", "list"):
-        with pytest.raises(UsageError, match=rf"{name}\.yaml"):
-            resolve(name, extra=tmp_path)
-
-
-@pytest.mark.parametrize("name", ["mine", "eupe-vit-t", "timm:vit_tiny_patch16_224"])
-def test_a_folder_of_entries_that_is_none(tmp_path: Path, name: str) -> None:
-    """A slip in the folder is told, whichever encoder was asked for."""
-    with pytest.raises(UsageError, match=r"missing' does not exist.*--config-dir"):
-        resolve(name, extra=tmp_path / "missing")
-    with pytest.raises(UsageError, match="missing"):
-        names(tmp_path / "missing")
-
-
-def test_weights_are_a_word_or_a_file(tmp_path: Path) -> None:
-    """A path must exist; an encoder with nothing to load stays so under a word and refuses a file."""
-    with pytest.raises(UsageError, match="no such file"):
-        resolve("eupe-vit-t", weights="randon")
-    with pytest.raises(UsageError, match="does not fit"):
-        resolve("eupe-vit-t", weights="none")
-    assert resolve("pixels", weights="random").weights == "none"
-    file = tmp_path / "w.pt"
-    file.write_bytes(b"x")
-    with pytest.raises(UsageError, match="does not fit"):
-        resolve("pixels", weights=str(file))
 
 
 def test_identity_of_a_file_is_its_digest(tmp_path: Path) -> None:
@@ -152,68 +96,6 @@ def test_identity_of_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known.weights_sha256 in other
     monkeypatch.setattr("evals.encoders.card.version", lambda package: "99")
     assert identity(resolve("eupe-vit-t", weights="random"), MEMO) not in other
-
-
-def test_hub_weights_that_are_not_here(offline: Path) -> None:
-    """The message says which file of which repository goes where, and what else can be done."""
-    entry = resolve("eupe-vit-t")
-    for ask in (lambda: identity(entry, MEMO), lambda: fetch(entry)):
-        with pytest.raises(UnavailableError) as caught:
-            ask()
-        assert caught.value.missing == "weights"
-        for word in (
-            "model.safetensors",
-            "timm/vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m",
-            "FAIR Noncommercial",
-            str(offline),
-            "--weights PATH",
-        ):
-            assert word in str(caught.value)
-
-
-def test_hub_weights_that_are_here(offline: Path) -> None:
-    """A cached file is found without a network, and its digest is the identity."""
-    folder = offline / "models--timm--vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m"
-    snapshot = folder / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("abc")
-    (snapshot / "model.safetensors").write_bytes(b"cached")
-    entry = resolve("eupe-vit-t")
-    fetch(entry)
-    assert identity(entry, MEMO) == hashlib.sha256(b"cached").hexdigest()
-
-
-def test_without_a_network_the_download_fails_at_once(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unreachable hub is an unavailable error naming it, not half a minute of retries."""
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(UnavailableError, match=r"cannot be reached .*Name or service not known"):
-        fetch(resolve("eupe-vit-t"))
-
-
-def test_a_gate_is_told(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the hub answers is in the message."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def gone(*args: object, **kwargs: object) -> str:
-        raise EntryNotFoundError("404: no such entry")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("evals.encoders.hub.HubFile._reach", lambda self, endpoint: None)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", gone)
-    with pytest.raises(UnavailableError, match=r"could not be downloaded \(404: no such entry"):
-        fetch(resolve("eupe-vit-t"))
-
-
-def test_no_address_is_unavailable(offline: Path) -> None:
-    """An entry without a hub address asks for a file."""
-    with pytest.raises(UnavailableError, match="has no weights on the hub"):
-        identity(read_entry("mine", LEAST), MEMO)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -122,6 +123,43 @@ def test_strict_loading_lists_what_differs() -> None:
         load_strict(model, bad, what="file")
 
 
+def test_what_an_entry_ignores_is_not_read(tmp_path: Path) -> None:
+    """Keys that begin as the entry says are left out, whatever the file."""
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    torch.save(TENSORS, tmp_path / "w.pt")
+    for path in tmp_path.iterdir():
+        assert read_tensors(path, ("b",)).keys() == {"a"}
+
+
+@pytest.mark.parametrize("file", ["w.safetensors", "w.pt", "legacy.pt"])
+def test_on_the_meta_device_only_names_and_shapes_are_read(tmp_path: Path, file: str) -> None:
+    """A file is known by its shapes without its values."""
+    path = tmp_path / file
+    if path.suffix == ".safetensors":
+        save_file(TENSORS, path)
+    else:
+        torch.save(TENSORS, path, _use_new_zipfile_serialization=file == "w.pt")
+    with torch.device("meta"):
+        read = read_tensors(path)
+    assert all(value.is_meta for value in read.values())
+    assert {key: value.shape for key, value in read.items()} == {key: value.shape for key, value in TENSORS.items()}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "words"),
+    [
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_384", r"pos_embed \(1, 197, 192\) instead of \(1, 577, 192\)"),
+        ("vit_small_patch16_224", "vit_small_patch32_224", r"weight \(384, 3, 16, 16\) instead of \(384, 3, 32, 32\)"),
+    ],
+)
+def test_a_file_of_another_size_is_not_made_to_fit(tmp_path: Path, theirs: str, ours: str, words: str) -> None:
+    """The filter of timm would resample patch kernels and position tables of another size; here that is an error."""
+    model = timm.create_model(theirs, num_classes=0)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=words):
+        load(resolve(f"timm:{ours}", weights=str(tmp_path / "w.safetensors")), DigestMemo(None))
+
+
 def test_weights_of_another_family_list_their_keys(tmp_path: Path) -> None:
     """A file of something else under a timm entry names what lacks and what is too much."""
     save_file({"encoder.weight": torch.ones(2)}, tmp_path / "w.safetensors")
@@ -159,6 +197,24 @@ def test_either_sign_of_freshness_is_enough() -> None:
     scaled.gamma_1.data[0] = 0.0
     assert looks_fresh(scaled) is None
     assert looks_fresh(nn.Linear(2, 2)) is None
+
+
+def test_signs_of_freshness_without_layer_norm() -> None:
+    """Root-mean-square norms count like others; batch norms have seen nothing; tables and tokens are exactly 0."""
+    assert looks_fresh(nn.RMSNorm(4)) is not None
+    tower = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    assert looks_fresh(tower) == "no batch norm has seen a batch"
+    tower[3].running_var[1] = 0.9
+    assert looks_fresh(tower) is None
+    tower[3].running_var[1] = 1
+    tower[1].num_batches_tracked += 1
+    assert looks_fresh(tower) is None
+    tables: Any = nn.Module()
+    for name in ("pos_embed", "cls_token"):
+        tables.register_parameter(name, nn.Parameter(torch.zeros(1, 2, 4)))
+    assert looks_fresh(tables) == "every position table and class token is exactly 0"
+    tables.cls_token.data[0, 0, 0] = 1e-6
+    assert looks_fresh(tables) is None
 
 
 def test_the_digest_sees_everything() -> None:

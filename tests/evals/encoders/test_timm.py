@@ -1,5 +1,6 @@
 """The timm adapter against timm itself."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from evals.encoders.card import card
 from evals.encoders.entry import read_entry
+from evals.encoders.layouts import to_timm
 from evals.encoders.load import load
 from evals.encoders.registry import resolve
+from evals.encoders.sources.timm import assemble
 from evals.errors import UsageError, WeightsError
 from evals.files import DigestMemo
 from evals.types import ConvEncoder, Encoder, ImageSpec
@@ -35,6 +39,16 @@ def encoder_of(model: nn.Module, values: dict[str, object], folder: Path) -> Enc
     path = folder / "w.safetensors"
     save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
     return load(read_entry("mine", {**values, "weights": str(path)}), DigestMemo(None))
+
+
+def small(name: str, model: nn.Module, options: dict[str, Any], folder: Path, **changes: Any) -> Encoder:
+    """The encoder of an entry in a smaller architecture, with the weights of a timm model, for pixels as they are."""
+    path = folder / "w.safetensors"
+    save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
+    sizes = {"dim": None, "depth": None} if options else {}
+    raw = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    entry = replace(resolve(name), weights=str(path), **raw, **sizes, **changes)
+    return assemble(entry, card(entry, DigestMemo(None)), to_timm, **options).eval()
 
 
 def image(rows: int, columns: int) -> Tensor:
@@ -144,6 +158,8 @@ def _shaken_eupe() -> Encoder:
         ("vit_pe_lang_large_patch14_448.fb", "none", 14, 448, 0.5),
         ("vit_base_patch16_clip_224.openai", "cls", 16, 224, 0.26862954),
         ("convnext_tiny.eupe_lvd1689m", "gap_norm", 32, 256, 0.229),
+        ("naflexvit_base_patch16_siglip.v2_webli", "attn_pool", 16, 384, 0.5),
+        ("fastvit_mci0.apple_mclip2_dfndr2b", "avg_pool", 32, 256, 1.0),
     ],
 )
 def test_what_timm_tells_of_a_model(model: str, kind: str, patch: int, size: int, std: float) -> None:
@@ -159,9 +175,11 @@ def test_what_timm_tells_of_a_model(model: str, kind: str, patch: int, size: int
     [
         ("vit_tiny_patch16_dinov3_qkv.eupe", "timm has no model .*Nearest: .*vit_tiny_patch16_dinov3_qkvb"),
         ("resnet50.a1_in1k", "timm.models.resnet; patch features are taken from"),
-        ("vit_base_patch16_siglip_gap_224.v2_webli", "only a mean over patches.*global_feature: none"),
-        ("eva02_tiny_patch14_224.mim_in22k", "only a mean over patches.*global_feature: none"),
+        ("vit_base_patch16_siglip_gap_224.v2_webli", "only a mean over patches.*global_feature=none"),
+        ("eva02_tiny_patch14_224.mim_in22k", "only a mean over patches.*global_feature=none"),
         ("convnext_tiny_hnf.a2h_in1k", "no final norm"),
+        ("naflexvit_base_patch16_gap.e300_s576_in1k", "only a mean over patches.*global_feature=none"),
+        ("vit_base_patch16_radio_v3.c_radio", "resampled its table .* naflexvit_.*positions=library"),
     ],
 )
 def test_what_timm_does_not_tell_is_refused(model: str, words: str) -> None:
@@ -267,3 +285,72 @@ def test_rotary_periods_are_rounded_where_the_file_lost_them(tmp_path: Path) -> 
     assert not torch.equal(rounded, exact)
     assert resolve("dinov3-vit-b").rope_periods == resolve("dinov3-vit-s").rope_periods == "bf16"
     assert resolve("eupe-vit-b").rope_periods == "fp32"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+def test_a_radio_gives_its_summary_and_patches_without_a_norm(size: tuple[int, int], tmp_path: Path) -> None:
+    """The summary is its trained class tokens side by side; registers and SAM's token are in neither output."""
+    options = {"embed_dim": 48, "depth": 3, "num_heads": 3, "pos_embed_grid_size": (8, 8)}
+    model = shaken("naflexvit_base_patch16_radio_v3.c_radio", num_classes=0, **options)
+    encoder = small("c-radiov3-b", model, options, tmp_path)
+    pixels = image(*size)
+    features, raw = encoder(pixels, layers=(1,)), encoder(pixels, norm=False)
+    with torch.no_grad():
+        tokens = model.forward_features(pixels)
+        _, (middle,) = model.forward_intermediates(pixels, indices=[1], output_fmt="NLC")
+    assert features.pooled_BD is not None
+    assert torch.equal(features.pooled_BD, tokens[:, :3].flatten(1))
+    assert torch.equal(features.patches_BHWD.flatten(1, 2), tokens[:, 8:])
+    assert torch.equal(raw.patches_BHWD, features.patches_BHWD)
+    assert torch.equal(features.layers[0].flatten(1, 2), middle)
+    assert list(features.others) == ["clip", "siglip2-g", "dino_v2"]
+
+
+def test_both_rules_of_radio_can_be_run(tmp_path: Path) -> None:
+    """On another grid than the table's the two rules differ; on the table's own they do not."""
+    options = {"embed_dim": 48, "depth": 1, "num_heads": 3, "pos_embed_grid_size": (4, 4)}
+    model = shaken("naflexvit_base_patch16_radio_v3.c_radio", num_classes=0, **options)
+    aligned = small("c-radiov3-b", model, options, tmp_path)
+    other = small("c-radiov3-b", model, options, tmp_path, positions="radio")
+    same, wide = image(64, 64), image(96, 96)
+    assert torch.equal(aligned(same).patches_BHWD, other(same).patches_BHWD)
+    assert (aligned(wide).patches_BHWD - other(wide).patches_BHWD).abs().max() > 1e-4
+    assert aligned.card.spec["positions"] != other.card.spec["positions"]
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("aimv2-l", 0), ("tipsv2-b", 2), ("pe-lang-l", 1), ("pe-lang-g", 0)])
+def test_patches_start_after_the_prefix(name: str, prefix: int, tmp_path: Path) -> None:
+    """At the native size the patches are timm's tokens but for the prefix; no mean stands in for a global feature."""
+    options = {"embed_dim": 64, "num_heads": 2, "depth": 2, "img_size": 56}
+    model = shaken(resolve(name).model, num_classes=0, **options)
+    encoder = small(name, model, options, tmp_path)
+    features = encoder(image(56, 56))
+    with torch.no_grad():
+        tokens = model.forward_features(image(56, 56))
+    torch.testing.assert_close(features.patches_BHWD.flatten(1, 2), tokens[:, prefix:], rtol=1e-5, atol=1e-5)
+    if name == "tipsv2-b":
+        torch.testing.assert_close(features.pooled_BD, tokens[:, 0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(features.others["cls2"], tokens[:, 1], rtol=1e-5, atol=1e-5)
+    else:
+        assert features.pooled_BD is None
+
+
+def test_a_fastvit_pools_the_map_that_it_gives(tmp_path: Path) -> None:
+    """The global feature is timm's own, the mean of the patches; batch norms keep to the statistics of the file."""
+    model = shaken("fastvit_t8.apple_in1k", num_classes=0)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.mul_(1.5)
+    encoder = small("fastvit-t8", model, {}, tmp_path)
+    assert isinstance(encoder, ConvEncoder)
+    pixels = image(64, 96)
+    features, fine = encoder.train()(pixels, layers=(0, 3)), encoder.on_grid(pixels, (4, 6))
+    with torch.no_grad():
+        last, pooled = model.forward_features(pixels), model(pixels)
+        resized = nn.functional.interpolate(last, (4, 6), mode="bilinear", antialias=True)
+    assert torch.equal(features.patches_BHWD, last.permute(0, 2, 3, 1))
+    torch.testing.assert_close(features.pooled_BD, pooled)
+    torch.testing.assert_close(features.patches_BHWD.mean((1, 2)), pooled)
+    assert torch.equal(fine.patches_BHWD, resized.permute(0, 2, 3, 1))
+    assert torch.equal(features.layers[1], features.patches_BHWD)
+    assert features.layers[0].shape == (2, 16, 24, 48)
