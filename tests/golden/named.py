@@ -41,20 +41,20 @@ def noise(name: str, shape: tuple[int, ...]) -> Tensor:
 def value(name: str, shape: tuple[int, ...]) -> Tensor:
     """The value of a parameter or running statistic of that name, scaled so that deep layers stay of order 1.
 
-    Matrices have a deviation of 1 / sqrt(inputs), norms are near 1, layer scales lie in 0.1 to 1 (and not at the 1e-5
-    of a fresh model, under which a wrong block goes unseen), variances in 1.5 to 2.5 (branches of convolutions add up).
+    Matrices have a deviation of 1 / sqrt(inputs), and norms are near 1. Layer scales lie in 0.1 to 1 (and not at the
+    1e-5 of a fresh model, under which a wrong block goes unseen), those of maps, which no norm rescales, in 0.1 to 0.3.
+    Variances lie in 1 to 2, for branches of convolutions add up.
     """
     x, last = noise(name, shape), name.rpartition(".")[2]
-    unit = x / math.sqrt(12) + 0.5
     if _LAYER_SCALE.search(name):
-        return 0.1 + 0.9 * unit
+        return _between(0.1, 1.0 if len(shape) == 1 else 0.3, x)
     if last == "running_var":
-        return 1.5 + unit
+        return _between(1.0, 2.0, x)
     if last == "running_mean" or last.endswith("bias"):
-        return 0.02 * x
+        return x.mul_(0.02)
     if last.endswith("weight"):
-        return 1 + 0.1 * x if len(shape) < 2 else x / math.sqrt(x.numel() / shape[0])
-    return 0.3 * x
+        return x.mul_(0.1).add_(1) if len(shape) < 2 else x.div_(math.sqrt(x.numel() / shape[0]))
+    return x.mul_(0.3)
 
 
 def fill(module: nn.Module) -> nn.Module:
@@ -111,6 +111,10 @@ def shorten(encoder: Encoder) -> None:
         # Models of transformers keep their sizes, and some read them while they run.
         if getattr(getattr(part, "config", None), "num_hidden_layers", None) == depth:
             part.config.num_hidden_layers = encoder.depth
+
+
+def _between(low: float, high: float, x: Tensor) -> Tensor:
+    return x.div_(math.sqrt(12)).add_(0.5).mul_(high - low).add_(low)
 
 
 def _name(prefix: str, key: str) -> str:
