@@ -108,7 +108,7 @@ def status(results: Results = None) -> None:
     raise typer.Exit(1 if show.unreadable(found) else 0)
 
 
-@app.command()
+@app.command(epilog="Example:  eupe-eval leaderboard --results results --format csv --output board.csv")
 def leaderboard(
     results: Results = None,
     form: Annotated[Literal["markdown", "csv"], typer.Option("--format", "-f")] = "markdown",
@@ -132,7 +132,7 @@ def leaderboard(
     raise typer.Exit(1 if left_out else 0)
 
 
-@data_app.command("make")
+@data_app.command("make", epilog="Example:  eupe-eval data make --size tiny --to world")
 def data_make(
     size: Annotated[str, typer.Option(help="small or tiny.")] = "small",
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
@@ -149,7 +149,7 @@ def data_make(
     typer.echo(f"{folder}\n{identity}")
 
 
-@data_app.command("show")
+@data_app.command("show", epilog="Example:  eupe-eval data show --data miniature --output sheet.png")
 def data_show(
     data: Data = None,
     output: Annotated[Path, typer.Option("--output", "-w", help="The picture to write.")] = Path("contact-sheet.png"),
@@ -163,7 +163,7 @@ def data_show(
     typer.echo(str(output))
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example:  eupe-eval data check --data /data --no-decode")
 def data_check(
     data: Data = None,
     cache: Cache = None,

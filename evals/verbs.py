@@ -31,9 +31,9 @@ Trust = Annotated[
 
 def add(app: typer.Typer) -> None:
     """Put the verbs on the command line."""
-    app.command("list")(list_)
-    app.command()(info)
-    app.command()(new_encoder)
+    app.command("list", epilog="Examples:  eupe-eval list encoders   |   eupe-eval list encoders --built --json")(list_)
+    app.command(epilog="Examples:  eupe-eval info in1k-knn   |   eupe-eval info timm:vit_small_patch14_dinov2")(info)
+    app.command(epilog="Example:  eupe-eval new-encoder my-vit --source timm --to encoders")(new_encoder)
     app.command(epilog=EXAMPLES)(watch)
     app.command(epilog="Example:  eupe-eval doctor -e eupe-vit-t --weights random")(doctor)
     app.command(epilog="Example:  eupe-eval convert dune_vitbase14_448_paper.pth dune-b.safetensors --layout dune")(

@@ -45,6 +45,10 @@ RULES: Mapping[Positions, Rule] = {
 }
 
 
+_REPLACED = (Eva._pos_embed, VisionTransformer._pos_embed)
+"""What `_embed` does the work of; a model with one of its own has other tokens to put in."""
+
+
 def install(model: nn.Module, positions: Positions) -> None:
     """Give a transformer of timm the rule for its learnt table; `library` leaves timm's own.
 
@@ -57,7 +61,7 @@ def install(model: nn.Module, positions: Positions) -> None:
         raise UsageError(f"positions {positions!r}: {type(model).__name__} has no learnt table; leave positions out.")
     if isinstance(model, NaFlexVit):
         _set_naflex(model, rule)
-    elif isinstance(model, Eva | VisionTransformer):
+    elif getattr(type(model), "_pos_embed", None) in _REPLACED:
         # On the instance: other models of the library keep theirs.
         vars(model)["_pos_embed"] = partial(_embed, model, rule)
     else:

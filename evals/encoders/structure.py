@@ -38,6 +38,8 @@ def derived_prefix(model: Any) -> tuple[str, ...]:
     has_class = class_token_of(model) is not None
     trained = derived_norm(model) == "final" and getattr(model, "attn_pool", None) is None
     first = [("cls" if trained else "(cls)")] if has_class else []
+    # DeiT's second token learns a teacher's labels.
+    first += ["dist"] if getattr(model, "dist_token", None) is not None else []
     return (*first, *["reg"] * (model.num_prefix_tokens - len(first)))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evals.encoders.entry import Positions
-from evals.encoders.positions import RULES, install, resample
+from evals.encoders.load import blueprint
+from evals.encoders.positions import RULES, install, resample, table_of
+from evals.encoders.registry import resolve
 from evals.errors import UsageError
+from evals.types import Ask
 
 NATIVE = (6, 6)
 GRIDS = [(6, 6), (4, 4), (9, 9), (4, 9), (12, 5), (3, 7)]
@@ -104,18 +108,23 @@ def small(name: str, **options: object) -> nn.Module:
     """A small transformer of timm with a table that is not flat, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = timm.create_model(
-            name, num_classes=0, embed_dim=48, depth=1, num_heads=3, dynamic_img_size=True, **options
-        )
-        nn.init.normal_(model.pos_embed, std=1.0)  # type: ignore[arg-type]
+        model: nn.Module = timm.create_model(name, num_classes=0, embed_dim=48, depth=1, num_heads=3, **options)
+        table = table_of(model)
+        assert table is not None
+        nn.init.normal_(table, std=1.0)
     return model.requires_grad_(False).eval()
 
 
 MODELS = {
-    "class and position": lambda: small("vit_small_patch14_dinov2", img_size=84),
-    "registers without position": lambda: small("vit_small_patch14_reg4_dinov2", img_size=84),
-    "rotary beside the table": lambda: small("vit_pe_spatial_tiny_patch16_512", img_size=96),
+    "class and position": lambda: small("vit_small_patch14_dinov2", img_size=84, dynamic_img_size=True),
+    "registers without position": lambda: small("vit_small_patch14_reg4_dinov2", img_size=84, dynamic_img_size=True),
+    "rotary beside the table": lambda: small("vit_pe_spatial_tiny_patch16_512", img_size=96, dynamic_img_size=True),
 }
+
+
+def flexible() -> nn.Module:
+    """A small transformer whose table is larger than any grid here, as RADIO's is."""
+    return small("naflexvit_base_patch16_radio_v3")
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -139,32 +148,81 @@ def test_only_the_table_differs_from_the_library(kind: str) -> None:
     torch.testing.assert_close(ours.forward_features(oblong), wanted, rtol=0, atol=1e-5)  # type: ignore[operator]
 
 
-def test_sizes_do_not_leave_traces() -> None:
+@pytest.mark.parametrize(
+    ("kind", "positions"),
+    [*((kind, rule) for kind in MODELS for rule in RULES), ("flexible", "radio"), ("flexible", "radio_aligned")],
+)
+def test_sizes_do_not_leave_traces(kind: str, positions: Positions) -> None:
     """Sizes A, B, A: the table stays as it is, and the third pass repeats the first bit for bit."""
-    model = MODELS["class and position"]()
-    install(model, "dinov2")
-    before = model.pos_embed.clone()  # type: ignore[operator]
-    image = torch.rand(1, 3, 70, 42, generator=torch.Generator().manual_seed(1))
-    first = model.forward_features(image)  # type: ignore[operator]
-    model.forward_features(torch.zeros(1, 3, 28, 140))  # type: ignore[operator]
-    assert torch.equal(first, model.forward_features(image))  # type: ignore[operator]
-    assert torch.equal(before, model.pos_embed)  # type: ignore[arg-type]
+    model: Any = {**MODELS, "flexible": flexible}[kind]()
+    install(model, positions)
+    table = table_of(model)
+    assert table is not None
+    before = table.clone()
+    # Multiples of both patches, 14 and 16.
+    image = torch.rand(1, 3, 112, 224, generator=torch.Generator().manual_seed(1))
+    first = model.forward_features(image)
+    model.forward_features(torch.zeros(1, 3, 224, 112))
+    assert torch.equal(first, model.forward_features(image))
+    assert torch.equal(before, table)
+
+
+@pytest.mark.parametrize("grid", [(37, 37), (28, 28), (55, 55), (10, 23)])
+def test_registers_of_dinov2_need_no_rule(grid: tuple[int, int]) -> None:
+    """DINOv2 with registers scales its table by an antialiased bicubic filter: the library's, to the last bit."""
+    model: Any = small("vit_small_patch14_reg4_dinov2", img_size=518, dynamic_img_size=True)
+    install(model, "library")
+    image = torch.rand(1, 3, 14 * grid[0], 14 * grid[1], generator=torch.Generator().manual_seed(1))
+    square = model.pos_embed.reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
+    resized = functional.interpolate(square, size=grid, mode="bicubic", antialias=True)
+    table = resized.flatten(2).transpose(1, 2) if grid != (37, 37) else model.pos_embed
+    patches = model.patch_embed(image).flatten(1, 2)
+    wanted = torch.cat([model.cls_token, model.reg_token, patches + table], dim=1)
+    for block in model.blocks:
+        wanted = block(wanted)
+    assert torch.equal(model.forward_features(image), model.norm(wanted))
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "side"),
+    [
+        ("dinov2-s", (1, 1 + 37 * 37, 384), 37),
+        ("dinov2-reg-s", (1, 37 * 37, 384), 37),
+        ("pe-spatial-t", (1, 1 + 32 * 32, 192), 32),
+        ("aimv2-l-448", (1, 32 * 32, 1024), 32),
+        ("tipsv2-b", (1, 32 * 32, 768), 32),
+        ("c-radiov3-b", (1, 128, 128, 768), 32),
+    ],
+)
+def test_tables_are_those_of_the_release(name: str, table: tuple[int, ...], side: int) -> None:
+    """The table has the grid that was trained, and images of the native and of another size leave maps of their own."""
+    encoder = blueprint(resolve(name))
+    own = table_of(encoder.get_submodule("model"))
+    assert own is not None
+    assert own.shape == table
+    for grid in ((side, side), (3, side + 2)):
+        image = torch.empty(1, 3, *(cells * encoder.spec.patch for cells in grid), device="meta")
+        assert encoder.encode(image, Ask()).patches_BHWD.shape == (1, *grid, encoder.dim)
 
 
 @pytest.mark.parametrize("positions", ["radio", "radio_aligned"])
 def test_flexible_transformers_take_the_rule(positions: Positions) -> None:
     """Timm's NaFlexVit adds the table that the rule gives."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = timm.create_model("naflexvit_base_patch16_radio_v3", num_classes=0, embed_dim=48, depth=1, num_heads=3)
-        nn.init.normal_(model.embeds.pos_embed, std=1.0)
-    model.eval().requires_grad_(False)
+    model: Any = small("naflexvit_base_patch16_radio_v3")
     install(model, positions)
     side = model.embeds.pos_embed.shape[1]
     flat = model.embeds.pos_embed.reshape(1, side * side, 48)
     added = torch.zeros(1, 4 * 9, 48)
     model.embeds._apply_learned_pos_embed(added, grid_size=[4, 9])
     torch.testing.assert_close(added, resample(flat, (side, side), (4, 9), RULES[positions]), rtol=0, atol=1e-6)
+
+
+def test_a_model_that_places_its_tokens_itself_takes_no_rule() -> None:
+    """A distilled DeiT puts a token of its own before the patches: refused at once, not in the middle of a pass."""
+    model = small("deit_tiny_distilled_patch16_224", dynamic_img_size=True)
+    with pytest.raises(UsageError, match="cannot be given to VisionTransformerDistilled; leave positions out"):
+        install(model, "dinov2")
+    install(model, "library")
 
 
 def test_a_rule_needs_a_table() -> None:

@@ -26,6 +26,7 @@ def entry_of(**changes: object) -> EncoderEntry:
         ("vit_pe_spatial_tiny_patch16_512", ("(cls)",)),  # no norm, so no output
         ("vit_pe_core_tiny_patch16_384", ("(cls)",)),  # the pool gives the output
         ("vit_pe_lang_gigantic_patch14_448", ()),
+        ("deit_tiny_distilled_patch16_224", ("cls", "dist")),  # two outputs, no register
         ("aimv2_large_patch14_224", ()),
         ("naflexvit_base_patch16_radio_v3", ("(cls)", *["reg"] * 7)),  # which are class tokens only upstream tells
     ],
