@@ -12,7 +12,7 @@ from torch import Tensor
 from evals.encoders.entry import EncoderEntry, config_folder
 from evals.encoders.registry import resolve
 from evals.types import ConvEncoder, Encoder, Features, TextAlignedEncoder
-from tests.golden.named import noise, prepare, unfilled
+from tests.golden.named import library_name, noise, prepare, unfilled
 
 TOLERANCE, ROUNDING = 1e-4, 2e-5
 """Of the root mean square of a tensor: what is a difference, and from where on one is traced back to its origin.
@@ -100,7 +100,7 @@ def difference(found: Fingerprint, kept: Fingerprint) -> str | None:
 
 def shapes(encoder: Encoder) -> dict[str, int | str]:
     """What identifies the parameters of the whole model, cut or not, filled or not."""
-    found = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    found = {library_name(name): tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     digest = hashlib.sha256("\n".join(f"{name} {found[name]}" for name in sorted(found)).encode())
     return {"tensors": len(found), "numbers": sum(map(math.prod, found.values())), "sha256": digest.hexdigest()[:16]}
 

@@ -57,6 +57,11 @@ def value(name: str, shape: tuple[int, ...]) -> Tensor:
     return x.mul_(0.3)
 
 
+def library_name(name: str) -> str:
+    """The name within the library's model, so that what an adapter calls that model does not matter."""
+    return _WRAPPED.sub("", name)
+
+
 def fill(module: nn.Module) -> nn.Module:
     """Put the named values into every parameter and running statistic, in place, on the CPU; returns the module.
 
@@ -65,7 +70,7 @@ def fill(module: nn.Module) -> nn.Module:
     done: dict[int, nn.Parameter] = {}
     for prefix, part in module.named_modules():
         for key, old in part._parameters.items():
-            name = _name(prefix, key)
+            name = library_name(f"{prefix}.{key}")
             if old is None or _UNUSED.search(name):
                 continue
             if id(old) not in done:
@@ -73,7 +78,7 @@ def fill(module: nn.Module) -> nn.Module:
             part._parameters[key] = done[id(old)]
         for key, buffer in part._buffers.items():
             if buffer is not None and key.startswith(_STATISTICS):
-                part._buffers[key] = value(_name(prefix, key), tuple(buffer.shape))
+                part._buffers[key] = value(library_name(f"{prefix}.{key}"), tuple(buffer.shape))
     return module
 
 
@@ -115,11 +120,6 @@ def shorten(encoder: Encoder) -> None:
 
 def _between(low: float, high: float, x: Tensor) -> Tensor:
     return x.div_(math.sqrt(12)).add_(0.5).mul_(high - low).add_(low)
-
-
-def _name(prefix: str, key: str) -> str:
-    """The name within the library's model, so that what an adapter calls that model does not matter."""
-    return _WRAPPED.sub("", f"{prefix}.{key}")
 
 
 @contextlib.contextmanager

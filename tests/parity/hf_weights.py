@@ -5,7 +5,7 @@ configuration classes of transformers say, so that the two implementations meet 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,124 +13,7 @@ from torch import Tensor, nn
 
 from tests.golden.named import weightless
 from tests.parity.comparing import NORMALISE
-
-Tensors = Mapping[str, Tensor]
-
-_BLOCK = """
-blocks.#.norm1      {block}.#.{norm1}
-blocks.#.attn.q     {block}.#.{attention}.q_proj
-blocks.#.attn.k     {block}.#.{attention}.k_proj
-blocks.#.attn.v     {block}.#.{attention}.v_proj
-blocks.#.attn.proj  {block}.#.{attention}.{out}
-blocks.#.norm2      {block}.#.{norm2}
-"""
-_DINO = {"norm1": "norm1", "norm2": "norm2", "attention": "attention", "out": "o_proj"}
-_CLIP = {"norm1": "layer_norm1", "norm2": "layer_norm2", "attention": "self_attn", "out": "out_proj"}
-_AIM = {"norm1": "rms_norm1", "norm2": "rms_norm2", "attention": "attention", "out": "out_proj"}
-
-DINOV3_VIT = (
-    _BLOCK.format(block="model.layer", **_DINO)
-    + """
-cls_token            embeddings.cls_token
-reg_token            embeddings.register_tokens
-patch_embed.proj     embeddings.patch_embeddings
-norm                 norm
-blocks.#.gamma_1     model.layer.#.layer_scale1.lambda1
-blocks.#.gamma_2     model.layer.#.layer_scale2.lambda1
-blocks.#.mlp.fc1     model.layer.#.mlp.up_proj
-blocks.#.mlp.fc1_g   model.layer.#.mlp.gate_proj
-blocks.#.mlp.fc1_x   model.layer.#.mlp.up_proj
-blocks.#.mlp.fc2     model.layer.#.mlp.down_proj
-"""
-)
-DINOV3_CONVNEXT = """
-stem.0                        model.stages.0.downsample_layers.0
-stem.1                        model.stages.0.downsample_layers.1
-stages.#.downsample.0         model.stages.#.downsample_layers.0
-stages.#.downsample.1         model.stages.#.downsample_layers.1
-stages.#.blocks.#.gamma       model.stages.#.layers.#.gamma
-stages.#.blocks.#.conv_dw     model.stages.#.layers.#.depthwise_conv
-stages.#.blocks.#.norm        model.stages.#.layers.#.layer_norm
-stages.#.blocks.#.mlp.fc1     model.stages.#.layers.#.pointwise_conv1
-stages.#.blocks.#.mlp.fc2     model.stages.#.layers.#.pointwise_conv2
-head.norm                     layer_norm
-"""
-DINOV2 = (
-    _BLOCK.format(block="encoder.layer", **_DINO)
-    + """
-cls_token            embeddings.cls_token
-reg_token            embeddings.register_tokens
-pos_embed            embeddings.position_embeddings
-patch_embed.proj     embeddings.patch_embeddings.projection
-norm                 layernorm
-blocks.#.ls1.gamma   encoder.layer.#.layer_scale1.lambda1
-blocks.#.ls2.gamma   encoder.layer.#.layer_scale2.lambda1
-blocks.#.mlp.fc1     encoder.layer.#.mlp.fc1
-blocks.#.mlp.fc2     encoder.layer.#.mlp.fc2
-"""
-)
-CLIP = (
-    _BLOCK.format(block="encoder.layers", **_CLIP)
-    + """
-cls_token            embeddings.class_embedding
-pos_embed            embeddings.position_embedding.weight
-patch_embed.proj     embeddings.patch_embedding
-norm_pre             pre_layrnorm
-norm                 post_layernorm
-blocks.#.mlp.fc1     encoder.layers.#.mlp.fc1
-blocks.#.mlp.fc2     encoder.layers.#.mlp.fc2
-"""
-)
-SIGLIP = (
-    CLIP
-    + """
-attn_pool.latent     head.probe
-attn_pool.qkv        head.attention.in_proj_
-attn_pool.proj       head.attention.out_proj
-attn_pool.norm       head.layernorm
-attn_pool.mlp.fc1    head.mlp.fc1
-attn_pool.mlp.fc2    head.mlp.fc2
-"""
-)
-AIMV2 = (
-    _BLOCK.format(block="encoder.layers", **_AIM)
-    + """
-pos_embed            embeddings.position_embedding.weight
-patch_embed.proj     embeddings.patch_embed
-patch_embed.norm     embeddings.rms_norm
-norm                 rms_norm
-blocks.#.mlp.fc1_g   encoder.layers.#.ffn.gate_proj
-blocks.#.mlp.fc1_x   encoder.layers.#.ffn.up_proj
-blocks.#.mlp.fc2     encoder.layers.#.ffn.down_proj
-"""
-)
-RADIO = (
-    DINOV2
-    + """
-embeds.tokens        embeddings.cls_register_token
-embeds.pos_embed     embeddings.position_embedding
-embeds.proj          embeddings.patch_projection
-"""
-)
-
-
-def renamed(tensors: Tensors, table: str) -> dict[str, Tensor]:
-    """The tensors under the names of a table `timm  transformers`, queries, keys and values apart; `#` is a number.
-
-    A name stands for what lies below it too. Raises KeyError for a tensor that the table does not name.
-    """
-    pairs = [line.split() for line in table.splitlines() if line]
-    rules = [(re.compile(re.escape(ours).replace(r"\#", r"(\d+)") + r"(\.(?:weight|bias))?"), to) for ours, to in pairs]
-    found = {}
-    for key, tensor in _apart(tensors).items():
-        hits = [(match, to) for rule, to in rules if (match := rule.fullmatch(key))]
-        if not hits:
-            raise KeyError(key)
-        match, to = hits[0]
-        *numbers, end = match.groups(default="")
-        name = to.replace("#", "{}").format(*numbers)
-        found[name + (end.removeprefix(".") if name.endswith("_") else end)] = tensor
-    return found
+from tests.parity.hf_names import AIMV2, CLIP, DINOV2, DINOV3_CONVNEXT, DINOV3_VIT, RADIO, SIGLIP, Tensors, renamed
 
 
 def filled(make: Callable[[], nn.Module], tensors: Tensors) -> Any:
@@ -164,8 +47,9 @@ def dinov3_convnext(model: Any) -> Any:
     """`DINOv3ConvNextModel` from timm's ConvNeXt."""
     from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 
-    widths = [stage.blocks[0].conv_dw.in_channels for stage in model.stages]
-    config = DINOv3ConvNextConfig(hidden_sizes=widths, depths=[len(stage.blocks) for stage in model.stages])
+    blocks = [stage.blocks for stage in model.stages]
+    widths, depths = [row[0].conv_dw.in_channels for row in blocks], [len(row) for row in blocks]
+    config = DINOv3ConvNextConfig(hidden_sizes=widths, depths=depths)
     return filled(lambda: DINOv3ConvNextModel(config), renamed(model.state_dict(), DINOV3_CONVNEXT))
 
 
@@ -176,8 +60,11 @@ def dinov2(model: Any) -> Any:
     sizes = _sizes(model, ratio=True)
     if model.reg_token is None:
         return filled(lambda: Dinov2Model(Dinov2Config(**sizes)), renamed(model.state_dict(), DINOV2))
-    config = Dinov2WithRegistersConfig(**sizes, num_register_tokens=model.reg_token.shape[1])
-    return filled(lambda: Dinov2WithRegistersModel(config), renamed(_with_class_position(model), DINOV2))
+    sizes["num_register_tokens"] = model.reg_token.shape[1]
+    return filled(
+        lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes)),
+        renamed(_with_class_position(model), DINOV2),
+    )
 
 
 def tipsv2(model: Any) -> Any:
@@ -229,21 +116,20 @@ def radio(model: Any, *, classes: int, summary: list[int]) -> Any:
     projection = tensors["embeds.proj.weight"]
     width, side = len(projection), round((projection.shape[1] / 3) ** 0.5)
     tensors["embeds.proj.weight"] = projection.view(width, side, side, 3).permute(0, 3, 1, 2).flatten(1)
-    block = model.blocks[0]
     config = RadioConfig(
         hidden_size=width,
         num_hidden_layers=len(model.blocks),
-        num_attention_heads=block.attn.num_heads,
-        mlp_ratio=block.mlp.fc2.in_features / width,
+        num_attention_heads=model.blocks[0].attn.num_heads,
+        mlp_ratio=model.blocks[0].mlp.fc2.in_features / width,
         patch_size=side,
         num_cls_tokens=classes,
         num_registers=prefix.shape[1] - classes,
         summary_idxs=summary,
     )
-    tensors |= {"embeds.tokens": prefix}
-    fixed = {"summary_idxs": torch.tensor(summary)}
-    for key, numbers in zip(("norm_mean", "norm_std"), NORMALISE["clip"], strict=True):
-        fixed[f"input_conditioner.{key}"] = torch.tensor(numbers)
+    tensors["embeds.tokens"] = prefix
+    mean, std = (torch.tensor(numbers) for numbers in NORMALISE["clip"])
+    fixed = {"input_conditioner.norm_mean": mean, "input_conditioner.norm_std": std}
+    fixed["summary_idxs"] = torch.tensor(summary)
     scales = {} if "blocks.0.ls1.gamma" in tensors else _unit_scales(len(model.blocks), width)
     return filled(lambda: RadioModel(config), {**renamed(tensors, RADIO), **fixed, **scales})
 
@@ -273,20 +159,6 @@ def _unit_scales(depth: int, width: int) -> dict[str, Tensor]:
 
 _UNUSED = re.compile(r"mask_token$")
 """Parameters of transformers that no pass of a frozen encoder reads."""
-
-
-def _apart(tensors: Tensors) -> dict[str, Tensor]:
-    """Queries, keys and values one by one, under names ending in q, k, v."""
-    found = {}
-    for key, tensor in tensors.items():
-        before, stacked, after = key.partition(".attn.qkv")
-        if stacked:
-            found |= {f"{before}.attn.{part}{after}": x for part, x in zip("qkv", tensor.chunk(3), strict=True)}
-        elif match := re.fullmatch(r"(.*\.attn)\.([qkv])_bias", key):
-            found[f"{match[1]}.{match[2]}.bias"] = tensor
-        else:
-            found[key] = tensor
-    return found
 
 
 def _sizes(model: Any, *, ratio: bool = False) -> dict[str, Any]:
