@@ -75,7 +75,7 @@ def test_an_entry_of_ones_own_goes_first(tmp_path: Path) -> None:
 
 
 def test_every_source_can_build() -> None:
-    """What is not named a helper has `build`."""
+    """Every module among the sources has `build`."""
     assert {"timm", "eupe", "pixels", "torch_hub"} <= set(sources())
     for source in sources():
         assert callable(adapter(source).build)
