@@ -18,6 +18,8 @@ from evals.types import TextAlignedEncoder
 from tests.golden.named import fill, unfilled, weightless
 from tests.parity.comparing import ROUNDING, apart, normalised, picture
 
+pytestmark = pytest.mark.golden
+
 GOLDEN = pytest.mark.golden
 
 

@@ -18,6 +18,8 @@ from tests.golden.named import named
 from tests.parity import hf_weights
 from tests.parity.comparing import ROUNDING, apart, normalised, picture
 
+pytestmark = pytest.mark.golden
+
 SIZES = ((224, 224), (256, 256), (512, 512), (256, 384), (96, 320))
 """Rows and columns: squares, and two that are not."""
 GOLDEN = pytest.mark.golden
