@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted([*(ROOT / "evals").rglob("*.py"), *(ROOT / "leaderboard").rglob("*.py")])
+SOURCES = sorted(path for package in ("evals", "leaderboard", "eupe") for path in (ROOT / package).rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES = 300, 60
 
 

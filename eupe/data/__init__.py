@@ -1,0 +1,1 @@
+"""Sources of training images by kind; a kind is one module."""

@@ -1,0 +1,204 @@
+"""A stage of training, from its configuration to its last checkpoint: the whole flow on one screen."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.nn.parallel import DistributedDataParallel
+
+from eupe import measure
+from eupe.checkpoint import Identity, Saver, checkpoints, read_manifest, restore
+from eupe.config import Stage
+from eupe.data.base import Source, digest_of
+from eupe.data.loader import Batch, Crops, batches
+from eupe.data.open import open_sources
+from eupe.log import Log
+from eupe.meter import Meter
+from eupe.optim import Guard
+from eupe.processes import Stop, World
+from eupe.sampling import Mixture, StepSampler
+from eupe.step import Pupil, Standard, train_step
+from eupe.students import Architecture, learner
+from eupe.teachers import Teacher
+from evals.context import BarFactory
+from evals.encoders.load import digest, load
+from evals.encoders.registry import resolve
+from evals.errors import DataError, ResultsError
+from evals.files import DigestMemo
+
+_MEASURING = 1_000_003
+"""Added to the seed of the images on which statistics are measured, so that training does not repeat them."""
+STATISTICS = "statistics.safetensors"
+
+
+@dataclass(slots=True)
+class Run:
+    """A stage that has been set up."""
+
+    stage: Stage
+    folder: Path
+    world: World
+    teachers: Mapping[str, Teacher]
+    standards: Mapping[str, Standard]
+    pupils: Mapping[str, Pupil]
+    sources: list[Source]
+    identity: Identity
+    done: int = 0
+    """Steps that lie behind."""
+    broken: int = 0
+    """Images that could not be read."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; never a teacher."""
+        found = {}
+        for name, pupil in self.pupils.items():
+            weights, optimiser = get_state_dict(pupil.wrapped, pupil.optimiser, options=_OPTIONS)
+            found[name] = {"learner": weights, "optimiser": optimiser, "skipped": pupil.guard.skipped}
+        return found
+
+
+_OPTIONS = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+def set_up(stage: Stage, folder: Path, world: World, bar: BarFactory) -> Run:
+    """Load teachers, measure or read their statistics, build students, and go to the last checkpoint of the folder.
+
+    Raises ResultsError where the folder belongs to another run.
+    """
+    sources = open_sources(stage.sources)
+    teachers = {name: _teacher(stage, name, world) for name in stage.teachers}
+    weights = {name: digest(teacher.encoder) for name, teacher in teachers.items()}
+    standards = _standards(stage, folder, world, teachers, weights, sources, bar)
+    pupils = {name: _pupil(stage, name, world, teachers) for name in stage.students}
+    identity = Identity(
+        config=hashlib.sha256(json.dumps(asdict(stage), sort_keys=True, default=str).encode()).hexdigest(),
+        teachers=weights,
+        statistics=hashlib.sha256((folder / STATISTICS).read_bytes()).hexdigest(),
+        data=digest_of(source.digest for source in sources),
+    )
+    run = Run(stage, folder, world, teachers, standards, pupils, sources, identity)
+    _resume(run)
+    return run
+
+
+def train(run: Run, log: Log | None, bar: BarFactory, stop: Stop, until: int | None = None) -> None:
+    """Train to the end of the stage (or to step `until`), saving as configured, at the end, and when asked to stop.
+
+    Raises DataError when too many images are broken, NumericsError when a student cannot go on.
+    """
+    stage, world = run.stage, run.world
+    end = min(stage.rate.steps, until or stage.rate.steps)
+    steps = [step for step in range(run.done, end) if not any(start <= step < to for start, to in stage.skip)]
+    saver = Saver(run.folder, run.identity, keep=stage.saving.keep)
+    meter = Meter(stage.batch)
+    with bar(stage.name, len(steps)) as progress:
+        for step, batch in zip(steps, meter.waiting(_images(stage, run.sources, world, steps)), strict=True):
+            _count_broken(run, batch)
+            images = batch.images_B3SS.to(world.device, non_blocking=True).float() / 255
+            meter.add(train_step(stage, step, images, run.teachers, run.standards, run.pupils))
+            run.done = step + 1
+            last = step == steps[-1] or stop.asked
+            if last or run.done % stage.log_every == 0:
+                line = meter.line(world, rate=stage.rate.at(step, stage.batch), broken=run.broken)
+                if log is not None:
+                    log.write(step, line)
+            if last or run.done % stage.saving.every == 0:
+                saver.save(run.done, run.state())
+            progress.update(1)
+            if last:
+                break
+    saver.finish()
+
+
+def _teacher(stage: Stage, name: str, world: World) -> Teacher:
+    config = stage.teachers[name]
+    encoder = load(resolve(config.encoder, weights=config.weights, seed=stage.seed), DigestMemo(None))
+    return Teacher(name, encoder.to(world.device), cls=config.cls, side=config.side, dtype=stage.dtype)
+
+
+def _standards(
+    stage: Stage,
+    folder: Path,
+    world: World,
+    teachers: Mapping[str, Teacher],
+    weights: Mapping[str, str],
+    sources: list[Source],
+    bar: BarFactory,
+) -> dict[str, Standard]:
+    """Statistics of this run: of its file, or measured now. Never measured again on resuming."""
+    path, config = folder / STATISTICS, stage.statistics
+    if not path.is_file():
+        aside = replace(stage, seed=stage.seed + _MEASURING, batch=config.batch)
+        with bar(f"{stage.name}: statistics of the teachers", config.batches) as progress:
+            images = _images(aside, sources, world, range(config.batches))
+            measured = measure.measure(aside, teachers, images, world.device, progress.update)
+        if world.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            measure.write(path, measured, weights)
+        world.wait()
+    return {name: standard.to(world.device) for name, standard in measure.read(path, weights).items()}
+
+
+def _pupil(stage: Stage, name: str, world: World, teachers: Mapping[str, Teacher]) -> Pupil:
+    config = stage.students[name]
+    targets = {key: teacher.target() for key, teacher in teachers.items()}
+    architecture = Architecture(config.model, config.options)
+    made = learner(architecture, targets, hidden=stage.hidden, seed=stage.seed).to(world.device).train()
+    wrapped: nn.Module = made
+    if world.ranks > 1:
+        # Buffers are constants here; what differs between processes is the images alone.
+        wrapped = DistributedDataParallel(made, broadcast_buffers=False)
+    optimiser = stage.optimisation.build(made)
+    return Pupil(name, made, wrapped, optimiser, Guard(name, made, optimiser, stage.optimisation.clip))
+
+
+def _resume(run: Run) -> None:
+    """Go on from the last checkpoint of the folder. Raises ResultsError for one of another run."""
+    found = checkpoints(run.folder)
+    if not found:
+        return
+    step, identity = read_manifest(found[-1])
+    if differing := run.identity.differences(identity):
+        raise ResultsError(
+            f"{run.folder} holds another run: {', '.join(differing)} changed since step {step}. Train into another "
+            "folder, or put back what was changed."
+        )
+    state = run.state()
+    restore(found[-1], state)
+    for name, pupil in run.pupils.items():
+        saved = state[name]
+        set_state_dict(
+            pupil.wrapped,
+            pupil.optimiser,
+            model_state_dict=saved["learner"],
+            optim_state_dict=saved["optimiser"],
+            options=_OPTIONS,
+        )
+        pupil.guard.skipped = saved["skipped"]
+    run.done = step
+
+
+def _images(stage: Stage, sources: list[Source], world: World, steps: Sequence[int]) -> Iterator[Batch]:
+    shares = tuple(config.share for config in stage.sources.values())
+    mixture = Mixture(tuple(len(source) for source in sources), shares, stage.seed)
+    sampler = StepSampler(mixture, steps, batch=stage.batch, rank=world.rank, ranks=world.ranks)
+    crops = Crops(sources, stage.augment, stage.canvas, stage.seed)
+    return batches(crops, sampler, workers=stage.workers, pin=world.device.type == "cuda")
+
+
+def _count_broken(run: Run, batch: Batch) -> None:
+    """Raises DataError when the share of broken images passes the limit of the stage."""
+    run.broken += len(batch.broken)
+    seen = (run.done + 1) * run.stage.batch / run.world.ranks
+    if run.broken > max(1.0, run.stage.broken * seen):
+        raise DataError(
+            f"{run.broken} of {seen:.0f} images could not be read, more than a share of {run.stage.broken}; "
+            f"the last: {batch.broken[-1]}"
+            if batch.broken
+            else "too many images could not be read."
+        )

@@ -1,0 +1,270 @@
+"""Training as a whole, on tiny stand-ins: exact resuming, exact accumulation, several processes, faults."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from eupe.checkpoint import checkpoints
+from eupe.config import Stage
+from eupe.log import Log
+from eupe.log import read as read_log
+from eupe.processes import Stop, World
+from eupe.train import Run, set_up, train
+from evals.context import silent_bar
+from evals.errors import DataError, NumericsError, ResultsError
+from tests.eupe.tiny import pictures, stage
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures."""
+    return pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def go(config: Stage, folder: Path, until: int | None = None, stop: Stop | None = None) -> Run:
+    """Set up in a folder (going on from what is there) and train."""
+    run = set_up(config, folder, ALONE, silent_bar)
+    train(run, Log(folder, config.name), silent_bar, stop or Stop(), until)
+    return run
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Every parameter of every student."""
+    return {
+        f"{name}.{key}": value
+        for name, pupil in run.pupils.items()
+        for key, value in pupil.learner.state_dict().items()
+    }
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two runs ended with the same bits."""
+    mine, theirs = weights(one), weights(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_the_first_loss_is_that_of_unrelated_targets(root: Path, tmp_path: Path) -> None:
+    """Statistics, reduction and grids are right: nearly two a teacher, nearly one without a class token."""
+    go(stage(root, batch=32, statistics={"batches": 6, "batch": 32}), tmp_path, until=1)
+    line = read_log(tmp_path)[0]
+    for student in ("vit", "convnext"):
+        whole = line[f"{student}/vit/cls"] + line[f"{student}/vit/patch"]
+        assert 1.90 <= whole <= 2.05
+        assert 0.90 <= line[f"{student}/pixels/patch"] <= 1.05
+        assert f"{student}/pixels/cls" not in line
+
+
+def test_twenty_steps_are_ten_and_ten(root: Path, tmp_path: Path) -> None:
+    """Stopping and going on changes no bit of any student, and the log has every step once."""
+    straight = go(stage(root), tmp_path / "a")
+    go(stage(root), tmp_path / "b", until=10)
+    assert same(straight, go(stage(root), tmp_path / "b"))
+    lines = read_log(tmp_path / "b")
+    assert [line["step"] for line in lines] == list(range(20))
+    assert lines[-1]["vit/loss"] < lines[0]["vit/loss"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from eupe import train as module
+from eupe.processes import Stop, world
+from evals.context import silent_bar
+from tiny import stage
+torch.set_num_threads(1)
+inner = module.train_step
+def killed(stage, step, *rest):
+    if step == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inner(stage, step, *rest)
+module.train_step = killed
+with world("cpu") as here:
+    run = module.set_up(stage(Path(sys.argv[2]), saving={"every": 5}), Path(sys.argv[1]), here, silent_bar)
+    module.train(run, None, silent_bar, Stop())
+"""
+
+
+def _script(text: str, folder: Path, root: Path, *launcher: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of its own that finds the tiny stand-ins."""
+    folder.mkdir(parents=True)
+    script = folder / "script.py"
+    script.write_text(text)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
+    return subprocess.run(
+        [sys.executable, *launcher, str(script), str(folder), str(root)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+    )
+
+
+def test_a_killed_run_goes_on_exactly(root: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle: the next start goes on from the last whole checkpoint to the same bits."""
+    straight = go(stage(root, saving={"every": 5}), tmp_path / "a")
+    ended = _script(KILLED, tmp_path / "b", root)
+    assert ended.returncode == -signal.SIGKILL
+    assert checkpoints(tmp_path / "b")
+    assert same(straight, go(stage(root, saving={"every": 5}), tmp_path / "b"))
+
+
+def test_a_stop_is_saved_at_once(root: Path, tmp_path: Path) -> None:
+    """When the scheduler asks to stop, the step at hand is finished and saved; the rest goes on from there."""
+    stop = Stop()
+    stop.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        run = go(stage(root), tmp_path, stop=stop)
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert run.done == 1
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
+
+
+def test_accumulation_is_exact(root: Path, tmp_path: Path) -> None:
+    """Four micro-batches of two give the gradient of eight, up to the order of sums."""
+    whole = go(stage(root), tmp_path / "a", until=1)
+    parts = go(stage(root, micro=2), tmp_path / "b", until=1)
+    assert read_log(tmp_path / "a")[0]["vit/loss"] == pytest.approx(read_log(tmp_path / "b")[0]["vit/loss"], abs=1e-6)
+    norms = [read_log(tmp_path / name)[0]["vit/gradient"] for name in "ab"]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert weights(whole).keys() == weights(parts).keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden": 32}, "the configuration"),
+        ({"rate": {"base": 2e-3, "steps": 20}}, "the configuration"),
+    ],
+)
+def test_another_configuration_does_not_go_on(
+    root: Path, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    """A folder holds one run; what changed is named."""
+    go(stage(root), tmp_path, until=10)
+    with pytest.raises(ResultsError, match=words):
+        go(stage(root, **changes), tmp_path)
+
+
+def test_other_images_do_not_go_on(tmp_path: Path) -> None:
+    """A picture more is another data index."""
+    folder = pictures(tmp_path / "pictures", 20)
+    go(stage(folder), tmp_path / "run", until=10)
+    (folder / "zzz.png").write_bytes((folder / "000.png").read_bytes())
+    with pytest.raises(ResultsError, match="the images of a source"):
+        go(stage(folder), tmp_path / "run")
+
+
+def test_statistics_of_other_weights_are_refused(root: Path, tmp_path: Path) -> None:
+    """Statistics belong to the weights that they were measured on."""
+    go(stage(root), tmp_path, until=1)
+    changed = stage(root)
+    teachers = {**changed.teachers, "vit": replace(changed.teachers["vit"], encoder="dinov3-vit-s")}
+    with pytest.raises(ResultsError, match="other weights of teacher vit"):
+        go(replace(changed, teachers=teachers), tmp_path)
+
+
+def test_a_broken_image_is_replaced_and_counted_and_too_many_stop(tmp_path: Path) -> None:
+    """The next image stands in; the log counts; a larger share than set is an error that names one."""
+    folder = pictures(tmp_path / "pictures")
+    (folder / "007.png").write_bytes(b"no image")
+    go(stage(folder, broken=0.2), tmp_path / "a", until=6)
+    assert read_log(tmp_path / "a")[-1]["broken"] >= 1
+    for number in range(10, 30, 2):
+        (folder / f"{number:03d}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"could not be read.*\.png"):
+        go(stage(folder, broken=0.05), tmp_path / "b", until=6)
+
+
+def test_a_nan_in_one_student_leaves_the_others_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That student's step is skipped; the other ends with the same bits; three in a row stop the run."""
+    clean = go(stage(root), tmp_path / "a", until=4)
+    config = stage(root)
+    run = set_up(config, tmp_path / "b", ALONE, silent_bar)
+    inner = run.pupils["vit"].learner.forward
+    at = {2}
+
+    def broken(images: torch.Tensor, scales: torch.Tensor | None = None) -> object:
+        said = inner(images, scales)
+        factor = float("nan") if run.done in at else 1.0
+        return {name: (None if cls is None else cls * factor, patch * factor) for name, (cls, patch) in said.items()}
+
+    monkeypatch.setattr(run.pupils["vit"].learner, "forward", broken)
+    train(run, None, silent_bar, Stop(), until=4)
+    for key, value in clean.pupils["convnext"].learner.state_dict().items():
+        assert torch.equal(value, run.pupils["convnext"].learner.state_dict()[key])
+    assert all(bool(value.isfinite().all()) for value in run.pupils["vit"].learner.state_dict().values())
+    at.update(range(4, 20))
+    with pytest.raises(NumericsError, match="student vit"):
+        train(run, None, silent_bar, Stop())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved before stays, nothing half-written is left, and the message says so."""
+    go(stage(root), tmp_path, until=10)
+    before = checkpoints(tmp_path)
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("eupe.checkpoint.state_dict_saver.save", full)
+    with pytest.raises(ResultsError, match=r"No space left.*the last one stays"):
+        go(stage(root), tmp_path)
+    assert checkpoints(tmp_path) == before
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_teachers_are_never_saved(root: Path, tmp_path: Path) -> None:
+    """A checkpoint has the students, their heads and optimisers, and nothing of a teacher."""
+    run = go(stage(root), tmp_path, until=1)
+    keys = {key for part in run.state().values() for key in part["learner"]}
+    assert any(key.startswith("heads.vit.cls") for key in keys)
+    assert all(key.startswith(("backbone.", "heads.")) for key in keys)
+    assert set(run.state()) == set(run.pupils)
+
+
+RANKS = """
+import sys
+from pathlib import Path
+import torch
+from eupe.log import Log
+from eupe.processes import Stop, world
+from eupe.train import set_up, train
+from evals.context import silent_bar
+from tiny import stage
+torch.set_num_threads(1)
+folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+with world("cpu") as here:
+    run = set_up(stage(root), folder, here, silent_bar)
+    train(run, Log(folder, "t") if here.first else None, silent_bar, Stop())
+    weights = [value.flatten() for value in run.pupils["vit"].learner.state_dict().values()]
+    torch.save(torch.cat(weights), folder / f"rank{here.rank}.pt")
+"""
+
+
+def test_two_processes_are_one(root: Path, tmp_path: Path) -> None:
+    """Same global batches: first loss and gradient to 1e-6, the twentieth to 1e-4; both hold the same weights."""
+    go(stage(root), tmp_path / "one")
+    ended = _script(RANKS, tmp_path / "two", root, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert ended.returncode == 0, ended.stderr.decode()[-2000:]
+    one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
+    ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert torch.equal(*ranks)
+    for student in ("vit", "convnext"):
+        for key in (f"{student}/loss", f"{student}/vit/patch", f"{student}/gradient"):
+            assert one[0][key] == pytest.approx(two[0][key], rel=1e-6)
+            assert one[19][key] == pytest.approx(two[19][key], rel=1e-4)
