@@ -134,7 +134,7 @@ def leaderboard(
 
 @data_app.command("make", epilog="Example:  eupe-eval data make --size tiny --to world")
 def data_make(
-    size: Annotated[str, typer.Option(help="small or tiny.")] = "small",
+    size: Annotated[str, typer.Option(help="small, tiny, or lessons (to train on).")] = "small",
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
     to: Annotated[Path | None, typer.Option(help="Folder of the world (default: in the cache).")] = None,
     cache: Cache = None,

@@ -46,5 +46,5 @@ def torch_generator(*keys: int) -> torch.Generator:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that can move a feature."""
-    names = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
+    names = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "tokenizers", "numpy", "pillow")
     return {name: found for name, found in packages().items() if name in names}

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "faiss-cpu", "open_clip_torch", "safetensors")
+PACKAGES = (
+    "torch", "torchvision", "timm", "numpy", "pillow", "faiss-cpu", "open_clip_torch", "transformers", "tokenizers",
+    "safetensors",
+)  # fmt: skip
 
 
 def describe(device: str | None) -> dict[str, Any]:

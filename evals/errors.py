@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-Missing = Literal["data", "weights", "licence", "package"]
+Missing = Literal["data", "weights", "tokenizer", "licence", "package"]
 
 
 _LISTED = 60

@@ -13,7 +13,7 @@ from evals.encoders.card import card
 from evals.encoders.clip.vocabulary import require_text
 from evals.encoders.entry import EncoderEntry
 from evals.environment import cpu_name
-from evals.errors import DataError, EvalError, NewerRecordError, ResultsError, UnavailableError
+from evals.errors import DataError, EvalError, Missing, NewerRecordError, ResultsError, UnavailableError
 from evals.record import DatasetCard, EncoderCard, Record, Task, read_record, record_path
 
 State = Literal["todo", "done", "skipped", "unavailable", "error"]
@@ -36,6 +36,8 @@ class Step:
     standard: bool = False
     message: str = ""
     """Why there is nothing to compute."""
+    missing: Missing | None = None
+    """What is not here, of a step that is unavailable."""
 
     @property
     def title(self) -> str:
@@ -64,11 +66,15 @@ def plan(
 
 
 def same_thing(record: Record, step: Step) -> bool:
-    """A record of the same features, constants and data as a step; data that cannot be read are not said to differ."""
+    """A record of the same features, constants, data and, where they are read, texts as a step.
+
+    Data that cannot be read are not said to differ.
+    """
     assert step.card is not None and step.task is not None
     same_data = step.dataset is None or (record.dataset and record.dataset.fingerprint) == step.dataset.fingerprint
     same_task = record.task.version == step.task.version and _plain(record.task.params) == _plain(step.task.params)
-    return same_data and same_task and record.encoder.same_features(step.card)
+    same_text = not step.benchmark.reads_text or record.encoder.same_text(step.card)
+    return same_data and same_task and same_text and record.encoder.same_features(step.card)
 
 
 def _load(benchmark: Benchmark, context: Context) -> tuple[Split, ...] | EvalError:
@@ -99,7 +105,7 @@ def _step(
     protocol, benchmark = item
     step = Step(entry, benchmark, protocol, "error")
     if isinstance(who, EvalError):
-        return replace(step, state=_state(who), message=str(who))
+        return _stopped(step, who)
     task = _task(benchmark, protocol, context)
     step = replace(step, card=who, task=task, standard=not task.changed)
     if reason := benchmark.skip(who):
@@ -107,8 +113,7 @@ def _step(
         return replace(step, state="skipped", message=reason, path=path)
     missing = splits if isinstance(splits, EvalError) else _text(entry, benchmark)
     if missing is not None:
-        path = record_path(context.results, who, task, step.standard)
-        return replace(step, state=_state(missing), message=str(missing), path=path)
+        return _stopped(replace(step, path=record_path(context.results, who, task, step.standard)), missing)
     assert not isinstance(splits, EvalError)
     dataset = _dataset(splits, context)
     standard = step.standard and benchmark.complete(protocol, splits, context.roots.world)
@@ -177,5 +182,8 @@ def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in params.items()}
 
 
-def _state(error: EvalError) -> State:
-    return "unavailable" if isinstance(error, UnavailableError) else "error"
+def _stopped(step: Step, error: EvalError) -> Step:
+    """The step that an error keeps from being done."""
+    if isinstance(error, UnavailableError):
+        return replace(step, state="unavailable", message=str(error), missing=error.missing)
+    return replace(step, state="error", message=str(error))

@@ -35,7 +35,8 @@ class EncoderCard:
     weights: str
     """`hub`, `random`, `none` (nothing to load), or the file's name."""
     weights_sha256: str
-    """Identity of the weights: digest of the file (local or the hub's), or of architecture, seed and versions."""
+    """Identity of the weights: digest of the file (local or the hub's; for a model of transformers with that of its
+    configuration), or of architecture, seed and versions."""
     licence: str
     patch: int
     size: int
@@ -55,14 +56,22 @@ class EncoderCard:
     """The hub gives the weights only on request."""
     revision: str | None = None
     """The commit of the hub's repository that the weights came from."""
+    text_side: Parameters = field(default_factory=dict)
+    """`tower`: the encoder whose text tower meets the images, with its `model` and `weights_sha256`; `tokenizer`: the
+    sha256 of its files, or the library that it comes with. None for what was not known; empty without text."""
 
     def same_features(self, other: "EncoderCard") -> bool:
-        """Nothing that can move a feature differs."""
+        """Nothing that can move a feature of an image differs."""
         mine, theirs = (
             (card.source, card.model, card.weights_sha256, card.patch, card.size, card.global_feature, dict(card.spec))
             for card in (self, other)
         )
         return mine == theirs
+
+    def same_text(self, other: "EncoderCard") -> bool:
+        """Nothing that can move a text vector differs; what `other` does not know is not said to."""
+        known = {key: value for key, value in other.text_side.items() if value is not None}
+        return self.text == other.text and known == {key: self.text_side.get(key) for key in known}
 
 
 @dataclass(frozen=True, slots=True)

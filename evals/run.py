@@ -156,7 +156,7 @@ def _without_computing(step: Step, context: Context) -> Record | None:
     if step.state == "done":
         return read_record(step.path)
     status: Status = step.state
-    reason = step.message if status == "skipped" else "data" if status == "unavailable" else None
+    reason = step.message if status == "skipped" else step.missing
     record = Record(
         status=status,
         created=_now(),

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from evals import compose, show
 from evals.compose import Settings
 from evals.context import Bar, Context, Roots, silent_bar
-from evals.encoders.card import fetch
 from evals.encoders.clip.vocabulary import fetch_text
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.locate import fetch
 from evals.errors import DataError, EvalError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world

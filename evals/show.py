@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from evals import compose
 from evals.benchmarks import base
 from evals.context import BarFactory, silent_bar
-from evals.encoders.card import hub_file
 from evals.encoders.entry import WORDS, EncoderEntry
 from evals.encoders.exports.entry import is_export
+from evals.encoders.locate import hub_file
 from evals.encoders.registry import names, resolve
 from evals.encoders.scaffold.template import as_yaml
 from evals.errors import EvalError, ResultsError, unknown

@@ -221,6 +221,8 @@ def _key(encoder: "TextAlignedEncoder", prompts: Sequence[Sequence[str]], dtype:
         "weights": digest(encoder),
         "adapter": encoder.card.source,
         "model": encoder.card.model,
+        # The tower may be another encoder's; the digest of the weights knows nothing of tokenizers.
+        "text": dict(encoder.card.text_side),
         "dtype": dtype,
         "device": next(encoder.buffers()).device.type,
         "versions": {**versions(), "open_clip_torch": importlib.metadata.version("open_clip_torch")},

@@ -8,9 +8,9 @@ from evals.context import BarFactory
 from evals.device import exact_arithmetic, resolve_device
 from evals.doctor.battery import examine
 from evals.doctor.check import Check
-from evals.encoders.card import fetch, weights_file
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.load import blueprint, load
+from evals.encoders.locate import fetch, weights_file
 from evals.errors import UnavailableError
 from evals.files import DigestMemo
 from evals.record import EncoderCard

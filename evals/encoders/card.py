@@ -1,14 +1,17 @@
-"""Who an encoder is before it is built: its card, the identity of its weights and where they lie. Imports no torch."""
+"""Who an encoder is before it is built: its card, and the identity of its weights. Imports no torch."""
 
+import contextlib
 import hashlib
 import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from evals.encoders.clip.vocabulary import tokenizer_identity, tower_of
 from evals.encoders.entry import WORDS, EncoderEntry
-from evals.encoders.hub import HubFile
+from evals.encoders.hf.files import config_file
+from evals.encoders.locate import brings_its_own, hub_file, weights_file
 from evals.encoders.plugins import plugins
-from evals.errors import UnavailableError
+from evals.errors import UnavailableError, UsageError
 from evals.files import DigestMemo
 from evals.record import EncoderCard
 
@@ -16,43 +19,24 @@ _LIBRARIES = {"open_clip": ("open_clip_torch", "text"), "hf": ("transformers", "
 """The package beside torch and timm whose version moves a random initialisation, and our extra with it, by source."""
 
 
-def weights_file(entry: EncoderEntry) -> Path | None:
-    """The local file of the weights; None where none is needed (`random`, `none`, code that fetches its own).
-
-    Raises UnavailableError saying what to get, from where, and how to point to it. Never touches the network.
-    """
-    if entry.weights in ("random", "none") or _brings_its_own(entry):
-        return None
-    if entry.weights == "hub":
-        return hub_file(entry).cached()
-    path = Path(entry.weights).expanduser()
-    if not path.is_file():
-        raise UnavailableError("weights", f"the weights of {entry.name} are not at {path}: there is no such file.")
-    return path
-
-
-def fetch(entry: EncoderEntry) -> None:
-    """Download hub weights that are not here yet; nothing to do for anything else.
-
-    Raises UnavailableError when they cannot be had: no network, HF_HUB_OFFLINE, a gate, a repository that is gone.
-    """
-    if entry.weights == "hub" and not _brings_its_own(entry):
-        hub_file(entry).download()
-
-
 def identity(entry: EncoderEntry, digests: DigestMemo) -> str:
     """The sha256 that stands for the weights: of their file, or of all that they depend on.
 
-    A file of the hub that is used for the first time is kept to from here on. Raises UnavailableError when the file is
+    A model of transformers is its weights and its config.json, which holds what no tensor does (activations, eps).
+    A file of the hub that is used for the first time is kept to from here on. Raises UnavailableError when a file is
     not here, or the library of the adapter is not; WeightsError for a file of the hub that has changed.
     """
     path = weights_file(entry)
+    recipe: list[object] = [entry.weights, entry.source, entry.model]
     if path is not None:
         digest = digests.digest(path)
         if entry.weights == "hub":
             hub_file(entry).settle(path, digest)
-        return digest
-    recipe: list[object] = [entry.weights, entry.source, entry.model]
+        if entry.source != "hf":
+            return digest
+        recipe = [digest]
+    if entry.source == "hf":
+        recipe += [digests.digest(config_file(entry.name, entry.model))]
     if entry.weights == "none":
         recipe += [entry.patch]
     elif entry.weights == "random":
@@ -77,6 +61,7 @@ def card(entry: EncoderEntry, digests: DigestMemo) -> EncoderCard:
         size=entry.size,
         global_feature=entry.global_feature,
         text=entry.text,
+        text_side=_text_side(entry, digests) if entry.text else {},
         random=entry.weights == "random",
         dim=entry.dim,
         depth=entry.depth,
@@ -94,29 +79,31 @@ def card(entry: EncoderEntry, digests: DigestMemo) -> EncoderCard:
     )
 
 
-def hub_file(entry: EncoderEntry) -> HubFile:
-    """Where the hub has the weights. Raises as `HubFile.of` does, with the entry's note on where else they are."""
-    if entry.hub is None and entry.note is not None:
-        raise UnavailableError(
-            "weights",
-            f"{entry.name} has no weights on the hub. {entry.note} Pass the file with --weights PATH; --weights random "
-            "scores the untrained architecture, as a floor.",
-        )
-    return HubFile.of(entry.name, entry.licence, entry.hub, gated=entry.gated)
+def _text_side(entry: EncoderEntry, digests: DigestMemo) -> dict[str, str | None]:
+    """Whose text tower meets the images, and with which tokenizer; None for what is not known on this machine."""
+    side: dict[str, str | None] = {
+        "tower": entry.text_tower or entry.name,
+        **dict.fromkeys(("model", "weights_sha256", "tokenizer")),
+    }
+    try:
+        tower = tower_of(entry)
+    except UsageError:
+        # A tower without an entry: whoever asks for text is told, images go on.
+        return side
+    side["model"] = tower.model
+    for key, find in (("weights_sha256", identity), ("tokenizer", tokenizer_identity)):
+        with contextlib.suppress(UnavailableError):
+            side[key] = find(tower, digests)
+    return side
 
 
 def _revision(entry: EncoderEntry) -> str | None:
     if entry.weights != "hub":
         return None
-    if _brings_its_own(entry):
+    if brings_its_own(entry):
         return entry.model.partition("@")[2].partition(":")[0]
     file = hub_file(entry)
     return file.revision(file.cached())
-
-
-def _brings_its_own(entry: EncoderEntry) -> bool:
-    """The code of a repository, at its pinned commit, says where its weights are."""
-    return entry.source == "torch_hub" and entry.weights == "hub"
 
 
 def _versions(entry: EncoderEntry) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Encoders that are convolutional models of timm: ConvNeXt with its final norm, FastViT without one."""
+"""Encoders that are convolutional models of timm: ConvNeXt with its final norm, FastViT and ResNet without one."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from timm.layers.classifier import NormMlpClassifierHead
 from timm.models.convnext import ConvNeXt
 from timm.models.fastvit import FastVit
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,7 +32,7 @@ class TimmStages(ConvEncoder):
     """The global feature that the head of the model computes, if the entry wants it."""
 
     def __init__(self, entry: EncoderEntry, card: EncoderCard, model: Any) -> None:
-        dim, depth = int(model.num_features), len(model.stages)
+        dim, depth = int(model.num_features), len(_stages(model))
         card = complete(entry, card, model, dim=dim, depth=depth)
         structure = Structure(norm=agreed_norm(entry, self.own_norm))
         super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=structure)
@@ -93,20 +94,41 @@ class TimmFastVit(TimmStages):
         return x_BDHW
 
 
-KINDS: Mapping[type[nn.Module], type[TimmStages]] = {ConvNeXt: TimmConv, FastVit: TimmFastVit}
+class TimmResNet(TimmStages):
+    """A ResNet. Patches: the map of the last stage, after its activation.
+
+    The global feature `avg_pool` is the mean of that map. Its batch norms use the statistics of training, always.
+    """
+
+    own_norm = "none_exists"
+    own_global = "avg_pool"
+
+    def finish(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+        """The map as it is."""
+        return x_BDHW
+
+
+KINDS: Mapping[type[nn.Module], type[TimmStages]] = {ConvNeXt: TimmConv, FastVit: TimmFastVit, ResNet: TimmResNet}
 """Class of timm -> encoder."""
 
 
 def stage_maps(model: Any, images_B3YX: Float[Tensor, "B 3 Y X"]) -> list[Tensor]:
     """The map of every stage, the last one after a FastViT's final convolution and before any norm."""
-    x_BDHW: Tensor = model.stem(images_B3YX)
+    if isinstance(model, ResNet):
+        x_BDHW: Tensor = model.maxpool(model.act1(model.bn1(model.conv1(images_B3YX))))
+    else:
+        x_BDHW = model.stem(images_B3YX)
     maps = []
-    for stage in model.stages:
+    for stage in _stages(model):
         x_BDHW = stage(x_BDHW)
         maps.append(x_BDHW)
     if isinstance(model, FastVit):
         maps[-1] = model.final_conv(maps[-1])
     return maps
+
+
+def _stages(model: Any) -> Any:
+    return [model.layer1, model.layer2, model.layer3, model.layer4] if isinstance(model, ResNet) else model.stages
 
 
 def possible_globals(model: nn.Module) -> list[GlobalFeature]:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from evals.encoders.card import card, weights_file
+from evals.encoders.card import card
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.locate import weights_file
 from evals.encoders.registry import SOURCES, adapter, names, resolve
-from evals.encoders.weights import read_tensors
+from evals.encoders.weights import read_tensors, sketching
 from evals.errors import EvalError, UsageError
 from evals.files import DigestMemo
 
@@ -47,7 +46,7 @@ def fitting(path: Path, *, source: str) -> list[str]:
     in the file; those of `source` come first. Raises WeightsError for a file that cannot be read.
     """
     end, found = time.monotonic() + _PATIENCE, []
-    with torch.device("meta"):
+    with sketching():
         shapes = {key: value.shape for key, value in read_tensors(path).items()}
     for entry in _candidates(shapes, source):
         if time.monotonic() > end:
@@ -96,7 +95,7 @@ def _depths(shapes: Shapes) -> set[int]:
 
 def _takes(entry: EncoderEntry, path: Path) -> bool:
     """Whether the adapter of an entry accepts the names and shapes in a file."""
-    with contextlib.suppress(*_STUMBLES), torch.device("meta"):
+    with contextlib.suppress(*_STUMBLES), sketching():
         known = card(replace(entry, weights="random"), DigestMemo(None))
         adapter(entry.source).build(replace(entry, weights=str(path)), known)
         return True

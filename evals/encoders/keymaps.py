@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.locate import weights_file
 from evals.encoders.weights import check_fit
 from evals.errors import WeightsError
 

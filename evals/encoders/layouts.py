@@ -9,8 +9,8 @@ from typing import Any
 from timm.models.eva import Eva
 from torch import Tensor
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.locate import weights_file
 from evals.errors import WeightsError
 
 _PERIODS = "rope_embed.periods"
@@ -22,6 +22,8 @@ _RESAMPLED: Mapping[str, tuple[str, ...]] = {
 _RADIO = "radio_model.model."
 _RADIO_KNOWN = ("patch_generator.embedder.weight", "patch_generator.pos_embed", "patch_generator.cls_token.", "blocks.")
 _SUMMARY = "radio_model.summary_idxs"
+_TWINS = (("norms.3.weight", "norm.weight"), ("norms.3.bias", "norm.bias"))
+"""Keys of the DINOv3 layout of ConvNeXts that hold its final norm a second time; timm drops the first of each pair."""
 _FILTER_FAILURES = (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError)
 
 
@@ -32,6 +34,7 @@ def to_timm(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> M
     for they belong to another entry.
     """
     tensors = _fold_masks(tensors, model, entry)
+    _check_twins(tensors, entry)
     convert = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
@@ -123,6 +126,21 @@ def _fold_masks(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) 
                 f"{file}: {key} is not zero, and {entry.model} has no such bias: use timm's *_qkvb model."
             )
     return folded
+
+
+def _check_twins(tensors: Mapping[str, Tensor], entry: EncoderEntry) -> None:
+    """Raises WeightsError where a file holds the final norm twice and differently."""
+    for twin, key in _TWINS:
+        if twin in tensors and key in tensors and not _equal(tensors[twin], tensors[key]):
+            raise WeightsError(
+                f"{weights_file(entry)}: {twin} is not {key}, though both are the final norm: the file is "
+                "damaged, or of another model."
+            )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether every value is the same, as far as there are values."""
+    return one.shape == other.shape and (one.is_meta or other.is_meta or bool((one == other).all()))
 
 
 def _zero(tensor: Tensor) -> bool:

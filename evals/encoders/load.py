@@ -12,7 +12,7 @@ from evals.encoders.card import card
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.fitting import advice
 from evals.encoders.registry import adapter
-from evals.encoders.weights import MisfitError, looks_fresh
+from evals.encoders.weights import MisfitError, looks_fresh, sketching
 from evals.errors import WeightsError
 from evals.files import DigestMemo
 from evals.types import Encoder
@@ -50,7 +50,7 @@ def blueprint(entry: EncoderEntry) -> Encoder:
     Raises UnavailableError for a library that is not here, UsageError for an entry that does not fit its model.
     """
     random = entry if entry.weights == "none" else replace(entry, weights="random")
-    with torch.device("meta"):
+    with sketching():
         return _build(random, DigestMemo(None))
 
 

@@ -10,9 +10,12 @@ from typing import Any
 from evals.encoders import routes
 from evals.encoders.entry import WORDS, EncoderEntry, config_folder, read_entry, read_yaml
 from evals.encoders.exports.entry import entry_of, is_export
+from evals.encoders.exports.manifest import MANIFEST
 from evals.encoders.plugins import plugins
 from evals.errors import UsageError, unknown
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Exports that come with this project: a folder there is an encoder of that name."""
 SOURCES = "evals.encoders.sources"
 """The package whose modules are the adapters: a file there is a source."""
 
@@ -78,9 +81,10 @@ def _files(extra: Path | None) -> Mapping[str, Sequence[tuple[str, Path]]]:
         )
     found: dict[str, list[tuple[str, Path]]] = {}
     offers = [("this project", path) for path in sorted((config_folder() / "encoder").glob("*.yaml"))]
+    offers += [("this project", path.parent) for path in sorted(SHIPPED.glob(f"*/{MANIFEST}"))]
     offers += [(plugin.package, path) for plugin in plugins() for path in plugin.entries()]
     for owner, path in offers:
-        found.setdefault(path.stem, []).append((owner, path))
+        found.setdefault(path.name.removesuffix(".yaml"), []).append((owner, path))
     mine = {path.stem: [("--config-dir", path)] for path in sorted(extra.glob("*.yaml"))} if extra is not None else {}
     return {**found, **mine}
 
@@ -96,6 +100,8 @@ def _listed(name: str, known: Mapping[str, Sequence[tuple[str, Path]]]) -> Encod
             "--config-dir."
         )
     ((owner, path),) = known[name]
+    if path.is_dir():
+        return entry_of(str(path))
     try:
         entry = read_entry(name, read_yaml(path))
         if entry.source not in sources():

@@ -93,6 +93,9 @@ def on_file(entry: EncoderEntry, path: str, given: Mapping[str, object]) -> Enco
     if not file.is_file():
         raise UsageError(f"{entry.name!r}: there is no file {str(file)!r}.")
     terms: dict[str, Any] = {"licence": "unknown", "hub": None, "gated": False, "note": None, "family": None}
+    if entry.source == "timm" and "." not in entry.model:
+        # An architecture without a tag of weights says nothing of how the file was trained.
+        terms["rope_periods"] = "fp32"
     said = {key: value for key, value in given.items() if key in terms}
     return replace(entry, weights=str(file.resolve()), **{**terms, **said})
 

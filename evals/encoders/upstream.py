@@ -12,7 +12,7 @@ from evals.encoders.entry import KEYS, config_folder, read_values, read_yaml
 _TOKENS = ("global_feature", "prefix", "norm")
 _IMAGES = ("interpolation", "resize", "positions")
 _FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (r"vit_\w+_dinov3(_qkvb)?(\.(?!eupe).*)?", "dinov3-vit", ("rope_periods",)),
+    (r"vit_\w+_dinov3(_qkvb)?\.(lvd1689m|sat493m)", "dinov3-vit", ("rope_periods",)),
     (r"vit_\w+_patch14_dinov2(\..*)?", "dinov2", _IMAGES),
     (r"vit_pe_core_.*", "pe-core", _IMAGES),
     (r"vit_pe_lang_.*", "pe-lang", _IMAGES),

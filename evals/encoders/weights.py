@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from evals.encoders.entry import EncoderEntry
 from evals.errors import UsageError, WeightsError
@@ -39,6 +40,10 @@ _SAFE_WAY = (
     "environment and save the bare state dict with safetensors.torch.save_file, then pass that .safetensors file."
 )
 
+_FILLS = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_,
+                    Tensor.fill_, Tensor.zero_})  # fmt: skip
+"""What initialisations consist of."""
+
 Global = Callable[..., Any] | tuple[Callable[..., Any], str]
 """What a pickle may name, where it is found under another name than its own with that name."""
 
@@ -56,6 +61,13 @@ def seeded(seed: int) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def sketching() -> Iterator[None]:
+    """Modules built inside have names and shapes alone: no values, no memory, no time for an initialisation."""
+    with torch.device("meta"), _Unfilled():
         yield
 
 
@@ -171,6 +183,16 @@ def complete(entry: EncoderEntry, card: EncoderCard, vision: nn.Module, *, dim: 
         if said is not None and said != built:
             raise UsageError(f"the entry of encoder {entry.name!r} says {key} {said}; {entry.model} has {built}.")
     return replace(card, dim=dim, depth=depth, params=sum(p.numel() for p in vision.parameters()))
+
+
+class _Unfilled(TorchFunctionMode):
+    """What would fill a tensor that holds no values leaves it: torch would work through every shape in Python."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by torch for each of its functions."""
+        return args[0] if func in _FILLS and args[0].is_meta else func(*args, **(kwargs or {}))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

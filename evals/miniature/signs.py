@@ -1,5 +1,8 @@
 """Readable text: the words and their pictures."""
 
+import itertools
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
@@ -29,3 +32,13 @@ def draw_text(text: str) -> Float32[np.ndarray, "Y X"]:
     canvas = Image.new("L", (right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN), 0)
     ImageDraw.Draw(canvas).text((_MARGIN - left, _MARGIN - top), text, fill=255, font=font, stroke_width=1)
     return np.asarray(canvas, np.float32) / 255
+
+
+@cache
+def letter_centres(text: str) -> tuple[tuple[float, float], ...]:
+    """(share of the width, height over width) of the middle of each letter on the picture of `draw_text`."""
+    font = ImageFont.load_default(size=_SIZE)
+    left, top, right, bottom = font.getbbox(text, stroke_width=1)
+    wide, tall = right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN
+    starts = [_MARGIN - left + font.getlength(text[:at]) for at in range(len(text) + 1)]
+    return tuple(((a + b) / 2 / wide, tall / wide / 2) for a, b in itertools.pairwise(starts))

@@ -14,8 +14,8 @@ class Size:
 
     `classes` object classes with `class_train` and `class_val` images each; `dense_train` and `dense_val` images for
     either dense set, NYU rooms seen from `views_train` and `views_val` places; `categories` of correspondence with
-    `splits` (train, validation, test) images each and at most `pairs` pairs a category. Pictures have a short side of
-    `short` pixels and a long side up to `long`.
+    `splits` (train, validation, test) images each and at most `pairs` pairs a category; `notices` pictures of signs.
+    Pictures have a short side of `short` pixels and a long side up to `long`.
     """
 
     classes: int
@@ -30,6 +30,7 @@ class Size:
     pairs: tuple[int, int, int]
     short: int
     long: int
+    notices: int = 0
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -43,6 +44,8 @@ SIZES: Mapping[str, Size] = MappingProxyType(
     {
         "small": Size(20, 80, 20, 240, 60, 4, 2, 10, (14, 4, 18), (80, 6, 150), 128, 160),
         "tiny": Size(5, 6, 3, 6, 3, 2, 1, 3, (1, 1, 2), (80, 6, 150), 64, 80),
+        # What encoders may learn from: other pictures (under another seed) of the things that `small` asks about.
+        "lessons": Size(20, 150, 1, 1500, 2, 4, 2, 10, (100, 1, 2), (600, 1, 1), 128, 160, notices=3200),
     }
 )
 

@@ -186,9 +186,10 @@ def draw_picture(rng: Rng, half: tuple[float, float]) -> Thing:
     return Thing(b.model(materials), "picture", "picture", texture, (first, second)[: 1 + (texture != "plain")])
 
 
-def draw_sign(rng: Rng, wide: float, *, standing: float = 0.0) -> Thing:
+def draw_sign(rng: Rng, wide: float, *, standing: float = 0.0, text: str | None = None) -> Thing:
     """Draw a sign board `wide` metres across with one word, its centre at z = 0, or on posts of height `standing`."""
-    text = WORDS[int(rng.integers(len(WORDS)))]
+    if text is None:
+        text = WORDS[int(rng.integers(len(WORDS)))]
     decal = draw_text(text)
     half = (wide / 2, wide / 2 * decal.shape[0] / decal.shape[1])
     b, middle = Builder(), standing + half[1] if standing else 0.0

@@ -14,10 +14,22 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from evals.errors import ResultsError, UsageError, unknown
-from evals.miniature import ade20k, imagenet, nyu, spair
+from evals.miniature import ade20k, imagenet, notices, nyu, spair
 from evals.miniature.sizes import SIZES, Size
 
-__all__ = ["SIZES", "VERSION", "Identity", "Progress", "Size", "is_whole", "make", "read_identity", "world_name"]
+__all__ = [
+    "SCENES",
+    "SIZES",
+    "VERSION",
+    "Identity",
+    "Progress",
+    "Size",
+    "images",
+    "is_whole",
+    "make",
+    "read_identity",
+    "world_name",
+]
 
 VERSION = 1
 """Raised whenever any file of any world changes."""
@@ -26,8 +38,11 @@ Progress = Callable[[int, int], None]
 """Told how many images are done, and of how many."""
 
 _CARD = "miniature.json"
-_SCENES = "scenes.jsonl"
-_SETS: Mapping[str, ModuleType] = MappingProxyType({"imagenet": imagenet, "ade20k": ade20k, "nyu": nyu, "spair": spair})
+SCENES = "scenes.jsonl"
+"""Descriptions of pictures, a line each."""
+_SETS: Mapping[str, ModuleType] = MappingProxyType(
+    {"imagenet": imagenet, "ade20k": ade20k, "nyu": nyu, "spair": spair, "notices": notices}
+)
 _COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "imagenet": (("imagenet", ".JPEG"),),
@@ -38,11 +53,12 @@ _COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
             (f"{spair.FOLDER}/Segmentation", ".png"),
             (f"{spair.FOLDER}/ImageAnnotation", ".json"),
         ),
+        "notices": ((notices.FOLDER, ".jpg"),),
     }
 )
 """Folders below which a set has one file of this ending for each of its images."""
 _LISTS = ("imagenet/labels.txt", f"{ade20k.FOLDER}/objectInfo150.txt", f"{ade20k.FOLDER}/sceneCategories.txt")
-_DESCRIBED = ("imagenet", "ade20k", "nyu")
+_DESCRIBED = ("imagenet", "ade20k", "nyu", "notices")
 _CHUNK = 20
 
 
@@ -79,6 +95,11 @@ class _Chunk:
 def world_name(size: str, seed: int) -> str:
     """Folder name of a world, such as "v1-small-s0"."""
     return f"v{VERSION}-{size}-s{seed}"
+
+
+def images(size: str) -> int:
+    """Number of pictures of a world of that size."""
+    return sum(module.count(SIZES[size]) for module in _SETS.values())
 
 
 def make(
@@ -147,10 +168,10 @@ def is_whole(root: Path) -> bool:
     whose content was changed is not noticed.
     """
     identity = read_identity(root)
-    if identity is None or not all((root / name).is_file() for name in (*_LISTS, _SCENES)):
+    if identity is None or not all((root / name).is_file() for name in (*_LISTS, SCENES)):
         return False
     for kind, places in _COUNTED.items():
-        if any(_files(root / folder, ending) != identity.counts.get(kind) for folder, ending in places):
+        if any(_files(root / folder, ending) != identity.counts.get(kind, 0) for folder, ending in places):
             return False
     frames = sum(_lines(root / nyu.FOLDER / f"nyu_{split}.txt") for split in ("train", "test"))
     base = root / spair.FOLDER
@@ -253,10 +274,10 @@ def _finish(world: Path, partial: Path, size: str, seed: int) -> None:
             records[chunk.kind] += [json.loads(line) for line in lines]
     for kind, module in _SETS.items():
         module.finish(world, SIZES[size], seed, records[kind])
-    with (world / _SCENES).open("w", encoding="utf-8") as out:
+    with (world / SCENES).open("w", encoding="utf-8") as out:
         for kind in _DESCRIBED:
             out.writelines(json.dumps(record) + "\n" for record in records[kind])
-    counts = {kind: len(records[kind]) for kind in _SETS}
+    counts = {kind: len(found) for kind, found in records.items() if found}
     identity = Identity(VERSION, seed, size, counts, _fingerprint(world))
     (world / _CARD).write_text(json.dumps(asdict(identity), indent=2) + "\n", encoding="utf-8")
 

@@ -20,6 +20,7 @@ from evals.encoders.registry import names, resolve
 from evals.errors import UsageError
 from evals.files import DigestMemo
 from evals.types import Ask, ConvEncoder, Encoder, TextAlignedEncoder
+from tests.evals.encoders.small_clips import shrink
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 OF_TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
@@ -32,12 +33,12 @@ OF_TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
 """Model type -> what is set of its configuration, so that it is small."""
 KINDS = (
     "eupe-vit-t",  # timm's Eva: class token, 4 registers, rotary positions
-    "eupe-convnext-t",  # timm's ConvNeXt
-    "timm:vit_small_patch14_dinov2.lvd142m",  # VisionTransformer: class token, learnt positions, patch 14
-    "timm:vit_pe_spatial_tiny_patch16_512.fb",  # no global feature, an untrained class token, no final norm
+    "timm:convnext_atto.d2_in1k",  # timm's ConvNeXt
+    "timm:vit_small_patch14_dinov2.lvd142m?size=224",  # VisionTransformer: class token, learnt positions, patch 14
+    "timm:vit_pe_spatial_tiny_patch16_512.fb?size=256",  # no global feature, an untrained class token, no final norm
     "theia-t",  # a key map onto timm, no global feature, a final norm
-    "pe-core-t",  # open_clip: text tower, attention pool, projection
-    "mobileclip2-s0",  # open_clip: text tower, FastViT, BatchNorm
+    "open_clip:PE-Core-T-16-384/meta",  # text tower, attention pool, projection
+    "open_clip:MobileCLIP2-S0/dfndr2b",  # text tower, FastViT, BatchNorm
     "fastvit-t8",  # timm: FastViT, BatchNorm, mean of the map
     "pixels",  # nothing to load
     *OF_TRANSFORMERS,  # one size alone; stages; class token; several class tokens; attention pool over linear patches
@@ -62,7 +63,10 @@ def settings(side: int) -> str:
 def encoder_of(kind: str, seed: int = 0) -> Encoder:
     """The encoder of a kind; built once, for no test may change it."""
     if kind not in OF_TRANSFORMERS:
-        return load(resolve(kind, weights="random", seed=seed), DigestMemo(None))
+        # Text towers of few blocks; image towers of timm are as they are.
+        with pytest.MonkeyPatch.context() as patch:
+            shrink(patch)
+            return load(resolve(kind, weights="random", seed=seed), DigestMemo(None))
     with tempfile.TemporaryDirectory() as folder:
         config = transformers.CONFIG_MAPPING[kind](**OF_TRANSFORMERS[kind])
         config.save_pretrained(folder)
@@ -133,7 +137,7 @@ def test_the_card_tells_what_was_built(kind: str) -> None:
     assert (encoder.card.params == 0) == (encoder.card.name == "pixels")
 
 
-@pytest.mark.parametrize("kind", ["eupe-vit-t", "eupe-convnext-t"])
+@pytest.mark.parametrize("kind", ["eupe-vit-t", "timm:convnext_atto.d2_in1k"])
 def test_random_weights_follow_the_seed(kind: str) -> None:
     """One seed gives the same bytes again, another seed others, and the caller's random stream is left alone."""
     first, stream = encoder_of(kind), torch.get_rng_state()

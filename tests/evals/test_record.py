@@ -14,6 +14,7 @@ from evals.record import (
     EncoderCard,
     Frozen,
     Interval,
+    Parameters,
     Record,
     Score,
     Task,
@@ -150,3 +151,36 @@ def test_a_very_long_name_is_still_a_folder() -> None:
     assert len(one) < 140
     assert one != other
     assert safe_name("timm:vit_tiny") == "timm-vit_tiny"
+
+
+def test_the_text_side_goes_to_disk_and_back(tmp_path: Path) -> None:
+    """Which tower and tokenizer a zero-shot score is of stands in its record; records without say nothing of it."""
+    side = {"tower": "a", "model": "b", "weights_sha256": "c", "tokenizer": None}
+    whole = dataclasses.replace(record(), encoder=dataclasses.replace(CARD, text=True, text_side=side))
+    path = tmp_path / "a.json"
+    write_record(path, whole)
+    assert read_record(path).encoder == whole.encoder
+    raw = json.loads(path.read_text())
+    del raw["encoder"]["text_side"]
+    path.write_text(json.dumps(raw))
+    assert read_record(path).encoder.text_side == {}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "same"),
+    [
+        ({}, {}, True),
+        ({"tower": "a", "tokenizer": "1"}, {"tower": "a", "tokenizer": "1"}, True),
+        ({"tower": "a", "tokenizer": "1"}, {"tower": "a", "tokenizer": None}, True),
+        ({"tower": "a", "tokenizer": None}, {"tower": "a", "tokenizer": "1"}, False),
+        ({"tower": "a", "tokenizer": "1"}, {"tower": "a", "tokenizer": "2"}, False),
+        ({"tower": "a", "tokenizer": "1"}, {"tower": "b", "tokenizer": "1"}, False),
+        ({}, {"tower": "a"}, False),
+    ],
+)
+def test_text_sides_differ_where_both_are_known(mine: Parameters, theirs: Parameters, same: bool) -> None:
+    """What is not on this machine is not said to differ; what an older record does not tell is. Features never do."""
+    one, other = (dataclasses.replace(CARD, text=True, text_side=side) for side in (mine, theirs))
+    assert one.same_text(other) is same
+    assert one.same_features(other)
+    assert not one.same_text(dataclasses.replace(other, text=False))

@@ -1,6 +1,7 @@
 """The flow around benchmarks: proof of frozenness, failures kept apart, records that are never lost."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from evals.benchmarks.cost import Cost
 from evals.benchmarks.in1k_knn import In1kKnn
 from evals.context import Context, Roots
 from evals.encoders import load as loading
+from evals.encoders import locks
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.load import load
 from evals.encoders.registry import resolve
 from evals.errors import DataError, UnavailableError
 from evals.files import DigestMemo
-from evals.plan import plan
-from evals.record import SCHEMA_VERSION, Record, read_record
+from evals.plan import plan, same_thing
+from evals.record import SCHEMA_VERSION, Record, read_record, write_record
 from evals.run import evaluate
 from evals.types import Ask, Encoder, Features
 
@@ -244,3 +246,56 @@ def test_what_an_encoder_lacks_is_skipped(context: Context) -> None:
     assert (step.state, step.message) == ("skipped", "no cls")
     (step,) = plan([convnext], [In1kKnn.of("official")], context)
     assert step.state == "todo"
+
+
+@pytest.fixture
+def siglip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncoderEntry:
+    """An encoder whose tokenizer is the hub's; the hub's cache is empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return resolve("siglip2-b-256", weights="random")
+
+
+def tokenizer(folder: Path, text: str) -> None:
+    """A tokenizer in the hub's cache; what is in it matters only when prompts come."""
+    repository = folder / "hub" / "models--timm--ViT-B-16-SigLIP2-256"
+    place = repository / "snapshots" / ("0" * 40)
+    for path, content in ((place / "tokenizer.json", text), (place / "tokenizer_config.json", "{}"),
+                          (repository / "refs" / "main", "0" * 40)):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def test_a_missing_tokenizer_is_called_so(context: Context, siglip: EncoderEntry) -> None:
+    """The record, and with it the table, says what is not here: data are."""
+    steps = plan([siglip], [base.find("in1k-zeroshot").of("miniature")], context)
+    ((step, record),) = evaluate(steps, context)
+    assert record is not None
+    assert (step.state, step.missing) == ("unavailable", "tokenizer")
+    assert (record.status, record.reason) == ("unavailable", "tokenizer")
+
+
+def test_another_tokenizer_makes_zero_shot_stale_and_nothing_else(
+    context: Context, siglip: EncoderEntry, tmp_path: Path
+) -> None:
+    """Records of images alone stay; one of text stays where the tokenizer is gone, and is work again under another."""
+    tokenizer(tmp_path, "1")
+    context = replace(context, roots=replace(context.roots, world=base.STANDARD_WORLD))
+    items = [knn(), base.find("in1k-zeroshot").of("miniature")]
+    for step in plan([siglip], items, context):
+        assert step.path is not None and step.card is not None and step.task is not None
+        assert step.state == "todo"
+        write_record(step.path, Record("success", "", step.card, step.task, step.standard, step.dataset))
+
+    def states() -> list[str]:
+        return [step.state for step in plan([siglip], items, context)]
+
+    assert states() == ["done", "done"]
+    shutil.rmtree(tmp_path / "hub")
+    (image, text) = plan([siglip], items, context)
+    assert (image.state, text.state) == ("done", "unavailable")
+    assert text.path is not None
+    assert same_thing(read_record(text.path), text)
+    locks.lock_file().unlink()
+    tokenizer(tmp_path, "2")
+    assert states() == ["done", "todo"]

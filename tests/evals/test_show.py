@@ -20,7 +20,6 @@ from evals.encoders.registry import resolve
 from evals.encoders.routes import TRUST
 from evals.errors import UnavailableError, UsageError
 from evals.record import EncoderCard, Record, Score, Task, write_record
-from tests.evals.helpers import call
 
 GOOD = Record(
     status="success",
@@ -221,11 +220,12 @@ def test_info_of_a_route_is_an_entry_to_save(own: Path) -> None:
     assert "save as <name>.yaml" not in show.info("saved", own)
 
 
-def test_a_run_tells_what_a_route_came_to(tmp_path: Path) -> None:
+def test_a_run_tells_what_a_route_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On stderr once, as YAML that can be saved; stdout has the plan alone."""
+    monkeypatch.chdir(tmp_path)
     words = ["run", "-e", "timm:vit_tiny_patch16_224", "-e", "pixels", "-b", "cost", "--weights", "random", "--dry-run"]
-    done = call(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(verbs.app, words)
+    assert done.exit_code == 0, done.stderr
     first, *text = done.stderr.splitlines()
     assert first.startswith("timm:vit_tiny_patch16_224 is taken as follows; save as <name>.yaml")
     entry = yaml.safe_load("\n".join(text))

@@ -117,6 +117,7 @@ def test_protocol_of_cost_is_its_own_matter(make: "Make") -> None:
         ("error", None, "failed"),
         ("unavailable", "data", "no data"),
         ("unavailable", "weights", "no weights"),
+        ("unavailable", "tokenizer", "no tokenizer"),
         ("unavailable", "licence", "no licence"),
         ("running", None, "running"),
         ("planned", None, "not run"),

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry
+from evals.encoders.locate import weights_file
 from evals.encoders.weights import load_strict, read_tensors
 
 _UNUSED = ("logit_scale", "logit_bias")

@@ -18,7 +18,7 @@ from torch.nn import functional
 from evals.encoders.card import identity
 from evals.encoders.clip.config import ClipConfig, library, read_config
 from evals.encoders.clip.files import fill
-from evals.encoders.clip.vocabulary import Vocabulary
+from evals.encoders.clip.vocabulary import FILES, Vocabulary
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.registry import resolve
 from evals.encoders.weights import seeded
@@ -89,7 +89,7 @@ def tokenizer(entry: EncoderEntry, config: ClipConfig) -> Tokenize:
     Raises UnavailableError where that, or what reads it, is not here; WeightsError for one that is not the tower's.
     """
     if repository := config.text.get("hf_tokenizer_name"):
-        return _hub_tokenizer(Vocabulary(entry.name, repository), config)
+        return _hub_tokenizer(Vocabulary.of(entry, repository), config)
     own = library(entry.name).get_tokenizer(config.architecture)
 
     def tokenize(prompts: Sequence[str]) -> Int[Tensor, "T _"]:
@@ -122,13 +122,14 @@ def _hub_tokenizer(needed: Vocabulary, config: ClipConfig) -> Tokenize:
     clean = importlib.import_module("open_clip.tokenizer").get_clean_fn(options.pop("clean", "whitespace"))
     if options or text.get("tokenizer_mode"):
         raise UsageError(f"{config.architecture}: its tokenizer has settings that are not known here: {options}.")
-    path, settings = needed.files()
-    backend = _read(needed, path)
+    path, beside = needed.files()
+    backend, settings = _read(needed, path), _settings(beside)
     _check(backend, path, text)
-    pad = _pad_token(settings)
+    _check_ends(backend, path, settings)
+    pad = _named(settings, "pad_token") or "<pad>"
     pad_id = backend.token_to_id(pad)
     if pad_id is None:
-        raise WeightsError(f"{settings}: pad_token {pad!r} is not in {path.name}.")
+        raise WeightsError(f"{beside}: pad_token {pad!r} is not in {path.name}.")
     context = text.get("context_length", 77)
     backend.enable_truncation(max_length=context)
     backend.enable_padding(direction="right", length=context, pad_id=pad_id, pad_token=pad)
@@ -165,10 +166,34 @@ def _check(backend: Any, path: Path, text: Mapping[str, Any]) -> None:
         )
 
 
-def _pad_token(settings: Path) -> str:
-    """What pads, as the settings of the tokenizer say; `<pad>` where they leave it to its class."""
+def _check_ends(backend: Any, path: Path, settings: Mapping[str, Any]) -> None:
+    """Raises WeightsError where a text is opened or closed otherwise than the settings of the tokenizer say.
+
+    open_clip reads it by way of transformers, which goes by the settings; what these leave out is as the file has it.
+    """
+    probe = backend.encode("a")
+    for place, name in ((0, "bos"), (-1, "eos")):
+        told, token = settings.get(f"add_{name}_token"), _named(settings, f"{name}_token")
+        if isinstance(told, bool) and token is not None and (probe.tokens[place] == token) != told:
+            raise WeightsError(
+                f"{path} makes {probe.tokens} of 'a'; {FILES[1]} beside it says add_{name}_token: {str(told).lower()}, "
+                f"{name}_token {token!r}. Fetch both files again, of one commit."
+            )
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(settings.read_text()).get("pad_token") or "<pad>"
-    except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{settings} cannot be read as settings of a tokenizer: {error}.") from error
-    return str(told["content"] if isinstance(told, dict) else told)
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read as settings of a tokenizer: {error}.") from error
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{path} cannot be read as settings of a tokenizer: it is no JSON object.")
+    return settings
+
+
+def _named(settings: Mapping[str, Any], key: str) -> str | None:
+    """A token as the settings write it, which may be in an object; None where they leave it to their class."""
+    told = settings.get(key)
+    if isinstance(told, dict):
+        told = told.get("content")
+    return None if told is None else str(told)

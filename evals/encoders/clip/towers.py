@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from jaxtyping import Float
 from timm.models.fastvit import FastVit
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from evals.encoders.clip.config import ClipConfig
 from evals.encoders.entry import GlobalFeature
@@ -49,17 +48,6 @@ def stride(tower: Any) -> int:
     """Pixels a token, along each axis."""
     stages: Any = tower.feature_info
     return int(stages[-1]["reduction"] if isinstance(tower, FastVit) else tower.patch_embed.feat_ratio())
-
-
-def conv_maps(tower: FastVit, images_B3YX: Float[Tensor, "B 3 Y X"]) -> list[Tensor]:
-    """The map of every stage, the last one after the final convolution, whose mean is the global feature."""
-    x_BDHW: Tensor = tower.stem(images_B3YX)
-    maps = []
-    for stage in tower.stages:
-        x_BDHW = stage(x_BDHW)
-        maps.append(x_BDHW)
-    maps[-1] = tower.final_conv(maps[-1])
-    return maps
 
 
 def _plain(config: ClipConfig) -> VisionTransformer:

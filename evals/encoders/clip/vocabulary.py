@@ -1,5 +1,6 @@
-"""Tokenizers that do not come with open_clip: who needs one, and where it lies. Imports no torch."""
+"""Whose text tower an encoder uses, and tokenizers that do not come with open_clip. Imports no torch."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from evals.encoders.card import fetch, weights_file
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.hub import HubFile
-from evals.encoders.registry import resolve
+from evals.encoders.locate import fetch, weights_file
+from evals.encoders.registry import names, resolve
 from evals.errors import UnavailableError
-from evals.files import sha256_file
+from evals.files import DigestMemo, sha256_file
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 """The tokenizer, and what it is set to: the second names the token that pads."""
@@ -24,6 +25,14 @@ class Vocabulary:
 
     encoder: str
     repository: str
+    commit: str | None = None
+    """The one that the entry names; None: the one first used on this machine."""
+
+    @classmethod
+    def of(cls, entry: EncoderEntry, repository: str) -> "Vocabulary":
+        """The tokenizer of an entry; one that lies beside the weights is of the commit that the entry names."""
+        place, _, commit = (entry.hub or "").partition("@")
+        return cls(entry.name, repository, commit or None if place.startswith(f"{repository}/") else None)
 
     def files(self) -> tuple[Path, Path]:
         """The local copies of `FILES`, kept to from here on. Raises UnavailableError telling what to get."""
@@ -38,8 +47,14 @@ class Vocabulary:
             except UnavailableError as error:
                 raise self._unavailable("could not be downloaded") from error
 
+    def identity(self, digests: DigestMemo) -> str:
+        """The sha256 of both files. Raises UnavailableError where one is not here."""
+        found = [digests.digest(self._file(file).cached()) for file in FILES]
+        return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
     def _file(self, file: str) -> HubFile:
-        return HubFile.of(self.encoder, "see its page", f"{self.repository}/{file}")
+        at = f"@{self.commit}" if self.commit else ""
+        return HubFile.of(self.encoder, "see its page", f"{self.repository}/{file}{at}")
 
     def _settled(self, name: str) -> Path:
         file = self._file(name)
@@ -55,11 +70,12 @@ class Vocabulary:
 
         files = " ".join(FILES)
         folder = Path(constants.HF_HUB_CACHE) / f"models--{self.repository.replace('/', '--')}"
+        at, revision = (f" at commit {self.commit}", f" --revision {self.commit}") if self.commit else ("", "")
         return UnavailableError(
-            "weights",
-            f"the tokenizer of {self.encoder} {what}. Needed: {files} of the hub's {self.repository}, to lie below "
-            f"{folder}. With a network: `hf download {self.repository} {files}`. Without: run that elsewhere and copy "
-            "the folder here. Only text needs it: benchmarks of images alone run without.",
+            "tokenizer",
+            f"the tokenizer of {self.encoder} {what}. Needed: {files} of the hub's {self.repository}{at}, to lie below "
+            f"{folder}. With a network: `hf download {self.repository} {files}{revision}`. Without: run that elsewhere "
+            "and copy the folder here. Only text needs it: benchmarks of images alone run without.",
         )
 
 
@@ -69,7 +85,32 @@ def vocabulary(entry: EncoderEntry) -> Vocabulary | None:
     Raises UnavailableError without the package, which is not imported.
     """
     name = _text_config(entry.model.partition("/")[0]).get("hf_tokenizer_name")
-    return Vocabulary(entry.name, str(name)) if name else None
+    return Vocabulary.of(entry, str(name)) if name else None
+
+
+def tokenizer_identity(tower: EncoderEntry, digests: DigestMemo) -> str | None:
+    """What stands for the tokenizer of a text tower: the sha256 of its files, or the library that it comes with.
+
+    None for a tower of another library, which tells nothing of it. Raises UnavailableError where it is not here.
+    """
+    if tower.source != "open_clip":
+        return None
+    needed = vocabulary(tower)
+    return "open_clip" if needed is None else needed.identity(digests)
+
+
+def tower_of(entry: EncoderEntry) -> EncoderEntry:
+    """The encoder whose text tower an entry with text uses: its own, or that of another.
+
+    Raises UsageError for a name that has no entry.
+    """
+    if entry.text_tower is None:
+        return entry
+    # The lineage of an export may end at an export that brings a tower: all of it is the entry's own.
+    if entry.source == "export" and entry.text_tower not in names():
+        return entry
+    # An untrained image side meets an untrained text side, which needs no file.
+    return resolve(entry.text_tower, weights="random" if entry.weights == "random" else None)
 
 
 def require_text(entry: EncoderEntry) -> None:
@@ -77,7 +118,7 @@ def require_text(entry: EncoderEntry) -> None:
 
     Raises UnavailableError for the weights of another encoder's text tower, or a tokenizer, that are not here.
     """
-    tower = _tower(entry)
+    tower = tower_of(entry)
     if tower is not entry:
         weights_file(tower)
     if (needed := _needed(tower)) is not None:
@@ -86,18 +127,11 @@ def require_text(entry: EncoderEntry) -> None:
 
 def fetch_text(entry: EncoderEntry) -> None:
     """Download what `require_text` asks for. Raises UnavailableError where it cannot be had."""
-    tower = _tower(entry)
+    tower = tower_of(entry)
     if tower is not entry:
         fetch(tower)
     if (needed := _needed(tower)) is not None:
         needed.fetch()
-
-
-def _tower(entry: EncoderEntry) -> EncoderEntry:
-    if entry.text_tower is None:
-        return entry
-    # An untrained image side meets an untrained text side, which needs no file.
-    return resolve(entry.text_tower, weights="random" if entry.weights == "random" else None)
 
 
 def _needed(tower: EncoderEntry) -> Vocabulary | None:

@@ -42,10 +42,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class TextRoute:
-    """The class heads to go through in turn; none where no text tower is reached."""
+    """The class heads to go through in turn, to the text tower of the last teacher or to one `inside` an export."""
 
     links: tuple[Link, ...] = ()
+    inside: Path | None = None
+    """The export at the end that brings its own text tower."""
     why_not: str = ""
+    """Set where no text tower is reached."""
 
 
 def is_export(name: str) -> bool:
@@ -83,6 +86,8 @@ def text_route(folder: Path, manifest: Manifest) -> TextRoute:
     Of several, the first in the order of the manifest. Raises UnavailableError for an export of the lineage that is
     not where its student says, WeightsError for one that is another than the student learnt from.
     """
+    if manifest.text is not None:
+        return TextRoute(inside=folder)
     reasons = []
     for teacher in sorted(manifest.teachers, key=lambda teacher: teacher.tower is None):
         here = Link(folder, teacher)
@@ -92,8 +97,8 @@ def text_route(folder: Path, manifest: Manifest) -> TextRoute:
             return TextRoute((here,))
         elif teacher.kind == "export" and teacher.target == "global":
             above = text_route(*_follow(here))
-            if above.links:
-                return TextRoute((here, *above.links))
+            if not above.why_not:
+                return TextRoute((here, *above.links), above.inside)
             reasons.append(f"{teacher.name}: {above.why_not}")
         else:
             reasons.append(f"{teacher.name} has no text tower")
@@ -108,8 +113,10 @@ def _text(folder: Path, manifest: Manifest) -> tuple[bool, str | None, str | Non
     except EvalError as error:
         # To be told when text is asked for; everything else can be scored.
         return True, None, " ".join([*said, f"Text cannot be used here: {error}"])
-    if not route.links:
+    if route.why_not:
         return False, None, " ".join([*said, f"No text: {route.why_not}."])
+    if route.inside is not None:
+        return True, read_manifest(route.inside).name, " ".join(said) or None
     tower = route.links[-1].teacher.tower
     assert tower is not None, "a route ends at a tower"
     return True, tower.encoder, " ".join(said) or None

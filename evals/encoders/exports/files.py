@@ -18,6 +18,7 @@ from evals.encoders.exports.manifest import (
     HEADS,
     MANIFEST,
     STATISTICS,
+    TEXT,
     Manifest,
     Stamp,
     parse,
@@ -35,10 +36,12 @@ def write_export(
     backbone: Mapping[str, Tensor],
     heads: nn.ModuleDict | None = None,
     statistics: nn.ModuleDict | None = None,
+    text: nn.Module | None = None,
 ) -> Manifest:
     """Write an export; returns its manifest with the files stamped.
 
-    `heads` and `statistics` are as `adapters` and `target_statistics` make them for the manifest's teachers. Nothing
+    `heads` and `statistics` are as `adapters` and `target_statistics` make them for the manifest's teachers, `text` is
+    the tower that the manifest describes. Nothing
     but whole exports ever has that name: everything is written beside it and renamed. Raises UsageError for an
     existing folder or a manifest that could not be read again, WeightsError for heads or statistics that are not the
     manifest's, ResultsError where it cannot be written.
@@ -48,6 +51,8 @@ def write_export(
     parts = {BACKBONE: dict(backbone)}
     if manifest.teachers:
         parts |= {HEADS: _state(heads), STATISTICS: _state(statistics)}
+    if manifest.text is not None:
+        parts[TEXT] = _state(text)
     checked = _stamped(manifest, dict.fromkeys(parts, Stamp("0" * 64, 1)))
     if checked.teachers:
         _fill(checked, parts[HEADS], parts[STATISTICS], what=str(folder))
@@ -89,7 +94,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> Stamp:
     return Stamp(sha256_file(path), path.stat().st_size)
 
 
-def _state(modules: nn.ModuleDict | None) -> dict[str, Tensor]:
+def _state(modules: nn.Module | None) -> dict[str, Tensor]:
     return {} if modules is None else dict(modules.state_dict())
 
 

@@ -13,30 +13,34 @@ An export is a folder that is renamed into place once it is whole:
 * `statistics.safetensors`, likewise: `mean` and `std` [target] of each coordinate of what the teacher put out; heads
   learn (output - mean) / std.
 
+* `text.safetensors`, where the export brings a text tower of its own (see `Text`), which meets its global feature.
+
 The manifest is a JSON object:
 
 * `schema`: 1. A later one is refused. `name`: what the encoder is called in records and tables.
 * `model`, `options`: the architecture as timm calls it, and its arguments that differ (width, depth, heads, ...).
 * `entry`: what it wants of an image and what it gives, as in `configs/encoder`, nothing left to a default.
-* `teachers`: who taught it, in order; see `Teacher`. `training`: notes of the trainer, free in form.
+* `teachers`: who taught it, in order; see `Teacher`. `text`: its own text tower, if any.
+* `training`: notes of the trainer, free in form.
 * `files`: name -> `sha256`, `bytes`.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from evals.encoders import keys
+from evals.encoders.exports import readers
 from evals.encoders.keys import Reader
-from evals.errors import UnavailableError, UsageError, WeightsError, unknown
+from evals.errors import UnavailableError, UsageError, WeightsError
 from evals.files import sha256_file
 
 SCHEMA = 1
 MANIFEST, BACKBONE = "export.json", "backbone.safetensors"
-HEADS, STATISTICS = "heads.safetensors", "statistics.safetensors"
+HEADS, STATISTICS, TEXT = "heads.safetensors", "statistics.safetensors", "text.safetensors"
 _NAME, _TEACHER_NAME = re.compile(r"\w[\w.-]*"), re.compile(r"\w[\w-]*")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -77,6 +81,19 @@ class Teacher:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text tower inside an export: a transformer over the words of a small world."""
+
+    words: tuple[str, ...]
+    """Its vocabulary, in the order of its embeddings; others are unknown to it."""
+    width: int
+    depth: int
+    heads: int
+    context: int
+    """Most words of a text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What a file must be."""
 
@@ -93,6 +110,7 @@ class Manifest:
     entry: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     teachers: tuple[Teacher, ...] = ()
+    text: Text | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Stamp] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -132,12 +150,14 @@ def parse(raw: object, where: str) -> Manifest:
     """A manifest from what JSON gave. Raises as `read_manifest` does."""
     if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
         raise WeightsError(f"{where} has schema {raw['schema']}; this version reads up to {SCHEMA}. Upgrade eupe-eval.")
-    values = _object(where, raw, _MANIFEST, optional=("options", "teachers", "training"))
+    values = readers.json_object(where, raw, _MANIFEST, optional=("options", "teachers", "text", "training"))
     if values["schema"] != SCHEMA:
         raise UsageError(f"schema in {where} must be {SCHEMA}; got {values['schema']}.")
     manifest = Manifest(**values)
     _check_teachers(manifest, where)
-    wanted = {BACKBONE, HEADS, STATISTICS} if manifest.teachers else {BACKBONE}
+    if manifest.text is not None and manifest.entry["global_feature"] == "none":
+        raise UsageError(f"{where} has a text tower, and the encoder no global feature to meet it.")
+    wanted = {BACKBONE, *((HEADS, STATISTICS) if manifest.teachers else ()), *((TEXT,) if manifest.text else ())}
     if set(manifest.files) != wanted:
         raise UsageError(f"files in {where} must be {', '.join(sorted(wanted))}; got {', '.join(manifest.files)}.")
     return manifest
@@ -186,31 +206,6 @@ def _check_teachers(manifest: Manifest, where: str) -> None:
             raise UsageError(f"{said} has a projection and no tower: say in whose text space it ends.")
 
 
-def _object(where: str, raw: object, readers: Mapping[str, Reader], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of a JSON object with these keys. Raises UsageError naming a key amiss."""
-    if not isinstance(raw, dict):
-        raise UsageError(f"{where} must be a JSON object with the keys {', '.join(readers)}; got {raw!r:.60}.")
-    for key in raw:
-        if key not in readers:
-            raise unknown(f"key in {where}", str(key), list(readers))
-    if missing := [key for key in readers if key not in raw and key not in optional]:
-        raise UsageError(f"{where} lacks {', '.join(missing)}.")
-    return {key: readers[key](f"{key} in {where}", value) for key, value in raw.items()}
-
-
-def _matching(pattern: re.Pattern[str], what: str) -> Reader:
-    def read(where: str, value: object) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise UsageError(f"{where} must be {what}; got {value!r:.80}.")
-        return value
-
-    return read
-
-
-def _made(kind: Callable[..., Any], readers: Mapping[str, Reader], optional: Sequence[str] = ()) -> Reader:
-    return lambda where, value: kind(**_object(where, value, readers, optional))
-
-
 def _teachers(where: str, value: object) -> tuple[Teacher, ...]:
     if not isinstance(value, list | tuple):
         raise UsageError(f"{where} must be a list; got {value!r:.60}.")
@@ -218,34 +213,16 @@ def _teachers(where: str, value: object) -> tuple[Teacher, ...]:
 
 
 def _files(where: str, value: object) -> dict[str, Stamp]:
-    known = dict.fromkeys((BACKBONE, HEADS, STATISTICS), _STAMP)
-    return _object(where, value, known, optional=(HEADS, STATISTICS))
+    known = dict.fromkeys((BACKBONE, HEADS, STATISTICS, TEXT), _STAMP)
+    return readers.json_object(where, value, known, optional=(HEADS, STATISTICS, TEXT))
 
 
-def _notes(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{where} must be a JSON object; got {value!r:.60}.")
-    return value
-
-
-def _ratio(where: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1000:
-        raise UsageError(f"{where} must be a number above 0; got {value!r}.")
-    return value
-
-
-def _sides(where: str, value: object) -> list[int]:
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        raise UsageError(f"{where} must be four whole numbers, one a stage; got {value!r:.60}.")
-    return [keys.side(where, item) for item in value]
-
-
-_digest = _matching(_DIGEST, "a sha256 in 64 hexadecimal digits")
-_STAMP = _made(Stamp, {"sha256": _digest, "bytes": keys.side})
-_TEACHER = _made(
+_digest = readers.matching(_DIGEST, "a sha256 in 64 hexadecimal digits")
+_STAMP = readers.made(Stamp, {"sha256": _digest, "bytes": keys.side})
+_TEACHER = readers.made(
     Teacher,
     {
-        "name": _matching(_TEACHER_NAME, "letters, digits, - and _"),
+        "name": readers.matching(_TEACHER_NAME, "letters, digits, - and _"),
         "kind": keys.one_of("encoder", "export"),
         "source": keys.text,
         "digest": _digest,
@@ -254,21 +231,23 @@ _TEACHER = _made(
         "patch": keys.or_null(keys.side),
         "target": keys.text,
         "projection": keys.or_null(keys.side),
-        "tower": keys.or_null(_made(Tower, {"encoder": keys.text, "digest": _digest})),
+        "tower": keys.or_null(readers.made(Tower, {"encoder": keys.text, "digest": _digest})),
     },
     optional=("target", "projection", "tower"),
 )
 _OPTIONS: Mapping[str, Reader] = {
-    **dict.fromkeys(("embed_dim", "depth", "num_heads", "patch_size", "num_reg_tokens"), keys.side),
-    "mlp_ratio": _ratio,
-    **dict.fromkeys(("dims", "depths"), _sides),
+    **dict.fromkeys(
+        ("embed_dim", "depth", "num_heads", "patch_size", "num_reg_tokens", "output_stride", "stem_width"), keys.side
+    ),
+    "mlp_ratio": readers.ratio,
+    **dict.fromkeys(("dims", "depths", "layers", "channels"), readers.sides),
 }
 """Arguments of an architecture that are sizes; others could make timm fetch or read files."""
 _ENTRY: Mapping[str, Reader] = {
     "size": keys.side,
     "patch": keys.side,
     "dim": keys.side,
-    "global_feature": keys.one_of("cls", "gap_norm", "none"),
+    "global_feature": keys.one_of("cls", "gap_norm", "avg_pool", "none"),
     "licence": keys.text,
     "mean": keys.triple,
     "std": keys.deviations,
@@ -279,11 +258,14 @@ _ENTRY: Mapping[str, Reader] = {
 }
 _MANIFEST: Mapping[str, Reader] = {
     "schema": keys.whole,
-    "name": _matching(_NAME, "a name of letters, digits, dots, - and _"),
+    "name": readers.matching(_NAME, "a name of letters, digits, dots, - and _"),
     "model": keys.text,
-    "options": _made(dict, _OPTIONS, optional=tuple(_OPTIONS)),
-    "entry": _made(dict, _ENTRY, optional=("note",)),
+    "options": readers.made(dict, _OPTIONS, optional=tuple(_OPTIONS)),
+    "entry": readers.made(dict, _ENTRY, optional=("note",)),
     "teachers": _teachers,
-    "training": _notes,
+    "text": keys.or_null(
+        readers.made(Text, {"words": readers.words, **dict.fromkeys(("width", "depth", "heads", "context"), keys.side)})
+    ),
+    "training": readers.notes,
     "files": _files,
 }

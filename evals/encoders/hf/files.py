@@ -22,7 +22,15 @@ _FILTERS = {2: "bilinear", 3: "bicubic"}
 def read_config(name: str, model: str) -> dict[str, Any]:
     """The configuration of a hub id or local folder.
 
-    Raises UsageError for a folder or file that cannot be used, UnavailableError saying what to get where it is absent.
+    Raises as `config_file` does, and UsageError for a file that cannot be used.
+    """
+    return _read(config_file(name, model))
+
+
+def config_file(name: str, model: str) -> Path:
+    """Where the configuration of a hub id or local folder lies.
+
+    Raises UsageError for a folder without one, UnavailableError saying what to get where it is absent.
     """
     path = _find(name, model, CONFIG)
     if path is None and folder(model) is not None:
@@ -36,7 +44,7 @@ def read_config(name: str, model: str) -> dict[str, Any]:
             f"machine. With a network: `hf download {repository} {CONFIG} {PROCESSOR} {DEFAULT_FILE}{revision}`. "
             "Without: copy these files into a folder and name it hf:<folder>.",
         )
-    return _read(path)
+    return path
 
 
 def read_processor(name: str, model: str) -> dict[str, Any]:

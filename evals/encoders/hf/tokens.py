@@ -38,7 +38,7 @@ class HfTokens(Encoder):
         card = complete(entry, card, model, dim=dim, depth=depth)
         super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=_structure(entry, kind, config))
         self.model, self._kind = model, kind
-        _remember(self, config)
+        remember(self, config)
 
     def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
         """One pass."""
@@ -92,7 +92,7 @@ class HfConv(ConvEncoder):
         card = complete(entry, card, model, dim=dim, depth=depth)
         super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=_structure(entry, kind, config))
         self.model, self._kind = model, kind
-        _remember(self, config)
+        remember(self, config)
 
     def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
         """One pass."""
@@ -162,6 +162,13 @@ def token_features(
     )
 
 
+def remember(encoder: Encoder, config: Any) -> None:
+    """Make the configuration part of the encoder's digest: eps and activations stand in no tensor of the weights."""
+    text = json.dumps(config.to_dict(), sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).digest()
+    encoder.register_buffer("configuration", torch.tensor(list(digest), dtype=torch.uint8), persistent=False)
+
+
 def _structure(entry: EncoderEntry, kind: Kind, config: Any) -> Structure:
     """Raises UsageError where the entry has another number of prefix tokens, or a rule that is not for this model."""
     if entry.positions != "library":
@@ -185,10 +192,3 @@ def _positions(kind: Kind, config: Any) -> str:
     if kind.positions == "aimv2":
         return "computed" if config.is_native else "learnt, for the native grid alone"
     return "learnt, library rule for other grids" if kind.positions == "learnt" else kind.positions
-
-
-def _remember(encoder: Encoder, config: Any) -> None:
-    """Make the configuration part of the encoder's digest: eps and activations stand in no tensor of the weights."""
-    text = json.dumps(config.to_dict(), sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).digest()
-    encoder.register_buffer("configuration", torch.tensor(list(digest), dtype=torch.uint8), persistent=False)

@@ -78,7 +78,7 @@ eupe-eval run -e {name} --data miniature
 * `{module}/__init__.py` has `build(entry, card)`, which gives an `evals.types.Encoder`. With a
   `derive(name, model, given)` beside it, names such as `{module}:MODEL` need no entry.
 * `{module}/encoder/*.yaml` are the entries, one an encoder; `eupe-eval new-encoder NAME` explains every key.
-* Weights: `evals.encoders.card.weights_file(entry)` is the local file, be it from the hub or from `--weights`;
+* Weights: `evals.encoders.locate.weights_file(entry)` is the local file, be it from the hub or from `--weights`;
   `evals.encoders.weights.read_tensors` and `load_strict` read it without running code and refuse what does not fit.
 """
 

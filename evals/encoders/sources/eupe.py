@@ -7,11 +7,12 @@ heads (`projectors.*`), which are left out.
 from collections.abc import Mapping
 from typing import Any
 
+from timm.models.resnet import ResNet
 from torch import Tensor
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.layouts import to_timm
+from evals.encoders.locate import weights_file
 from evals.encoders.sources.timm import assemble
 from evals.encoders.weights import MisfitError, differences
 from evals.record import EncoderCard
@@ -46,6 +47,9 @@ def convert(tensors: Mapping[str, Tensor], model: Any, entry: EncoderEntry) -> M
 
     Raises MisfitError naming the file, with keys that are missing or not of the layout.
     """
+    if isinstance(model, ResNet):
+        # Experts of exports; the authors have none of these.
+        return to_timm(tensors, model, entry)
     required, optional = _authors_keys(model)
     if tensors.keys().isdisjoint(set(required) - model.state_dict().keys()):
         return to_timm(tensors, model, entry)

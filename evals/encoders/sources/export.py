@@ -5,7 +5,7 @@ statistics of its teacher; where that was a proxy, the proxy's own class head, d
 of the text-aligned teacher where its target was before it; then the cosine with that teacher's text tower.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evals.encoders.clip import text
-from evals.encoders.conv import TimmConv
+from evals.encoders.conv import TimmConv, TimmResNet
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.exports.entry import ExportEntry, backbone_entry, text_route
 from evals.encoders.exports.files import read_heads
 from evals.encoders.exports.heads import Adapter, Statistics, fold
-from evals.encoders.exports.manifest import BACKBONE, check_whole, read_manifest
+from evals.encoders.exports.manifest import BACKBONE, Teacher, check_whole, read_manifest
+from evals.encoders.exports.text import read_tower
 from evals.encoders.sources.eupe import convert
 from evals.encoders.sources.timm import TimmTokens, assemble
 from evals.errors import UsageError, WeightsError
@@ -78,6 +79,13 @@ class ExportConv(TimmConv, Aligned):
     """A ConvNeXt whose lineage reaches a text tower."""
 
 
+class ExportResNet(TimmResNet, Aligned):
+    """A ResNet whose lineage reaches a text tower."""
+
+
+_KINDS: Mapping[type[Encoder], Any] = {TimmConv: ExportConv, TimmResNet: ExportResNet}
+
+
 def build(entry: EncoderEntry, card: EncoderCard) -> Encoder:
     """The encoder of an export.
 
@@ -91,8 +99,7 @@ def build(entry: EncoderEntry, card: EncoderCard) -> Encoder:
     made = assemble(backbone, card, convert, **manifest.options)
     if not entry.text:
         return made
-    kind = ExportConv if isinstance(made, TimmConv) else ExportTokens
-    aligned = kind(backbone, card, cast("Any", made).model)
+    aligned: Aligned = _KINDS.get(type(made), ExportTokens)(backbone, card, cast("Any", made).model)
     aligned.align(folder)
     return aligned
 
@@ -105,11 +112,18 @@ def text_side(folder: Path) -> TextSide:
     """
     manifest = read_manifest(folder)
     route = text_route(folder, manifest)
-    if not route.links:
+    if route.why_not:
         raise WeightsError(f"the export in {folder} has no way to text: {route.why_not}.")
-    last = route.links[-1].teacher
-    assert last.tower is not None, "a route ends at a tower"
     steps = [step for link in route.links for step in _steps(link.folder, link.teacher.name)]
+    path = nn.Sequential(*steps).requires_grad_(False).eval()
+    if route.inside is not None:
+        return TextSide(path, read_tower(route.inside))
+    return TextSide(path, _outer_tower(folder, route.links[-1].teacher))
+
+
+def _outer_tower(folder: Path, last: Teacher) -> text.TextTower:
+    """The text tower of the encoder at the end of a lineage. Raises as `text_side` does."""
+    assert last.tower is not None, "a route ends at a tower"
     digests = DigestMemo(None)
     found = text.tower_identity(last.tower.encoder, digests)
     if found != last.tower.digest:
@@ -121,7 +135,7 @@ def text_side(folder: Path) -> TextSide:
     width = last.cls if last.projection is None else last.projection
     if tower.dim != width:
         raise WeightsError(f"{folder} ends at {width} numbers; the text tower of {last.tower.encoder} has {tower.dim}.")
-    return TextSide(nn.Sequential(*steps).requires_grad_(False).eval(), tower)
+    return tower
 
 
 def _steps(folder: Path, teacher: str) -> list[nn.Module]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry, GlobalFeature
 from evals.encoders.hf.files import folder, image_settings, processed_side, read_config, read_processor
 from evals.encoders.hf.models import KINDS, make, tower_config
 from evals.encoders.hf.tokens import HfConv, HfTokens
 from evals.encoders.hub import DEFAULT_FILE
+from evals.encoders.locate import weights_file
 from evals.encoders.routes import untold
 from evals.encoders.sources.radio import RadioTokens, radio_defaults
 from evals.encoders.weights import read_tensors

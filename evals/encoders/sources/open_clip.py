@@ -13,12 +13,13 @@ from torch.nn import functional
 from evals.encoders.clip.config import ClipConfig, read_config
 from evals.encoders.clip.files import fill
 from evals.encoders.clip.text import ClipText
-from evals.encoders.clip.towers import conv_maps, global_feature, image_tower, stride
+from evals.encoders.clip.towers import global_feature, image_tower, stride
+from evals.encoders.conv import stage_maps
 from evals.encoders.entry import EncoderEntry, Positions
 from evals.encoders.positions import install
 from evals.encoders.structure import class_tokens, token_structure
 from evals.encoders.tokens import as_map, last_channels, rope_blocks, run_tokens
-from evals.encoders.weights import complete, image_spec, seeded
+from evals.encoders.weights import complete, image_spec, seeded, sketching
 from evals.errors import UsageError
 from evals.record import EncoderCard
 from evals.types import Ask, ConvEncoder, Encoder, Features, Structure, TextAlignedEncoder
@@ -87,12 +88,12 @@ class OpenClipConv(TextAlignedEncoder, ConvEncoder):
 
     def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
         """One pass."""
-        maps = conv_maps(self.trunk, images_B3YX)
+        maps = stage_maps(self.trunk, images_B3YX)
         return self._features(maps[-1], maps[-1], tuple(last_channels(maps[layer]) for layer in ask.layers))
 
     def encode_on_grid(self, images_B3YX: Float[Tensor, "B 3 Y X"], grid: tuple[int, int]) -> Features:
         """One pass whose map is resized (bilinear, antialias)."""
-        x_BDHW = conv_maps(self.trunk, images_B3YX)[-1]
+        x_BDHW = stage_maps(self.trunk, images_B3YX)[-1]
         resized = functional.interpolate(x_BDHW, size=grid, mode="bilinear", antialias=True, align_corners=False)
         return self._features(x_BDHW, resized)
 
@@ -131,7 +132,7 @@ def derive(name: str, model: str, given: Mapping[str, object] = MappingProxyType
     Raises as `build` does.
     """
     config = read_config(name, model)
-    with torch.device("meta"):
+    with sketching():
         trunk = image_tower(config)
     place = config.tag.get("hf_hub", "")
     told = _told(config, trunk)

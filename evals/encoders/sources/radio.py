@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.encoders.card import weights_file
 from evals.encoders.clip import text
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.hf.models import KINDS, library, make, part
-from evals.encoders.hf.tokens import outputs_of, token_features
+from evals.encoders.hf.tokens import outputs_of, remember, token_features
+from evals.encoders.locate import weights_file
 from evals.encoders.structure import prefixes
 from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded
 from evals.errors import UnavailableError, UsageError, WeightsError, unknown
@@ -72,6 +72,7 @@ class RadioTokens(Encoder):
         card = complete(entry, card, model, dim=dim, depth=depth)
         super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=structure)
         self.model, self._aligned = model, _RULES[entry.positions]
+        remember(self, model.config)
 
     def encode(self, images_B3YX: Float[Tensor, "B 3 Y X"], ask: Ask) -> Features:
         """One pass."""
@@ -91,6 +92,7 @@ class RadioClip(TextAlignedEncoder):
         card = complete(entry, card, nn.ModuleList([model, head]), dim=dim, depth=depth)
         super().__init__(card, image_spec(entry), dim=dim, depth=depth, structure=structure)
         self.model, self.head, self._aligned = model, head, _RULES[entry.positions]
+        remember(self, model.config)
         self._place = structure.alternatives.index(_CLIP)
         # The tower is no module of the encoder, whose tensors must not become more while it is scored. What stands for
         # it is known from the start, so that vectors kept from one tower never serve another.

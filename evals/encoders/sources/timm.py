@@ -13,16 +13,16 @@ from timm.models.naflexvit import NaFlexVit
 from torch import Tensor, nn
 
 from evals.encoders import conv
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry, GlobalFeature, Positions
 from evals.encoders.keys import Triple
 from evals.encoders.layouts import classifier_keys, restore_periods, to_timm
+from evals.encoders.locate import weights_file
 from evals.encoders.positions import install
 from evals.encoders.routes import untold
 from evals.encoders.structure import class_token_of, class_tokens, prefixes, token_structure
 from evals.encoders.tokens import as_map, rope_blocks, run_tokens
 from evals.encoders.upstream import told
-from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded
+from evals.encoders.weights import complete, image_spec, load_strict, read_tensors, seeded, sketching
 from evals.errors import UsageError
 from evals.record import EncoderCard
 from evals.types import Ask, Encoder, Features
@@ -33,6 +33,12 @@ Convert = Callable[[Mapping[str, Tensor], Any, EncoderEntry], Mapping[str, Tenso
 _FIXED_MODULES = ("timm.models.eva", "timm.models.vision_transformer", "timm.models.deit")
 """Their models take one size unless told to take any."""
 _MODULES = (*_FIXED_MODULES, NaFlexVit.__module__, *(kind.__module__ for kind in conv.KINDS))
+_SIGMOID = "quickgelu"
+"""Stands in the names of models whose GELU is x * sigmoid(1.702 x), and in timm's notes on weights that need it."""
+_UNTOLD = {
+    "vit_base_patch16_clip_224.dfn2b": "open_clip:ViT-B-16-quickgelu/dfn2b; timm has no such model with this tag"
+}
+"""Such weights without a note, and what open_clip, which tells of their GELU, calls them."""
 
 
 class TimmTokens(Encoder):
@@ -101,7 +107,8 @@ def derive(name: str, model: str, given: Mapping[str, Any] = MappingProxyType({}
     Raises UsageError for what neither they tell nor the user has `given`.
     """
     _module(model)
-    with torch.device("meta"):
+    check_gelu(model)
+    with sketching():
         built: Any = timm.create_model(model, num_classes=0)
     config = built.pretrained_cfg
     interpolation, crop = config["interpolation"], config.get("crop_mode") or "center"
@@ -119,11 +126,31 @@ def derive(name: str, model: str, given: Mapping[str, Any] = MappingProxyType({}
         "mean": _triple(config["mean"]),
         "std": _triple(config["std"]),
         "hub": f"{repository}/{file}" if repository and file else repository,
-        **told(model),
+        **told(f"{config['architecture']}.{config['tag']}"),
         **_positions_of(name, built, given),
     }
     kind = given.get("global_feature") or fields.pop("global_feature", None) or _global_of(name, built)
     return EncoderEntry(name=name, source="timm", model=model, **{**fields, "global_feature": kind})
+
+
+def check_gelu(model: str) -> None:
+    """Raises UsageError for weights that were trained with another GELU than timm computes, and for unknown ones."""
+    try:
+        config = timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        known = timm.list_models(f"{model.partition('.')[0]}.*", pretrained=True)
+        raise UsageError(f"timm has no weights {model!r}. Known: {', '.join(known) or 'none'}.") from error
+    if config is None or _SIGMOID in (config.architecture or ""):
+        return
+    own = f"{config.architecture}.{config.tag}"
+    instead = _UNTOLD.get(own)
+    if any(_SIGMOID in note for note in config.notes or ()):
+        instead = f"timm:{own.replace('_clip_', f'_clip_{_SIGMOID}_')}"
+    if instead is not None:
+        raise UsageError(
+            f"the weights {own} were trained with the sigmoid form of GELU, and under that name timm computes the "
+            f"exact one: use {instead}."
+        )
 
 
 def _module(model: str) -> str:
@@ -143,6 +170,7 @@ def _module(model: str) -> str:
 def _create(entry: EncoderEntry, **options: Any) -> Any:
     # Any multiple of the patch is a valid size: positions are made, or resampled, for the grid at hand.
     options |= {"dynamic_img_size": True} if _module(entry.model) in _FIXED_MODULES else {}
+    check_gelu(entry.model)
     with seeded(entry.seed):
         return timm.create_model(entry.model, num_classes=0, **options)
 

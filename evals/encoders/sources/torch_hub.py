@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evals.encoders.card import weights_file
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.hub import COMMIT
+from evals.encoders.locate import weights_file
 from evals.encoders.routes import require_trust, untold
 from evals.encoders.structure import prefixes
 from evals.encoders.tokens import as_map

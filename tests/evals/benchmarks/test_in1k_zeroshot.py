@@ -139,9 +139,9 @@ def test_text_vectors_are_kept(tmp_path: Path) -> None:
     assert first.norm(dim=1).tolist() == pytest.approx([1, 1])
 
 
-@pytest.mark.parametrize("change", ["prompts", "dtype", "weights", "model"])
+@pytest.mark.parametrize("change", ["prompts", "dtype", "weights", "model", "tokenizer"])
 def test_what_changes_a_text_vector_changes_its_key(tmp_path: Path, change: str) -> None:
-    """Another prompt, arithmetic, weight or architecture is encoded anew."""
+    """Another prompt, arithmetic, weight, architecture or tokenizer is encoded anew."""
     encoder, prompts, dtype = _Encoder(), [["a cat"], ["a dog"]], "fp32"
     text_vectors(encoder, prompts, _context(tmp_path), dtype)
     if change == "prompts":
@@ -150,8 +150,10 @@ def test_what_changes_a_text_vector_changes_its_key(tmp_path: Path, change: str)
         dtype = "bf16"
     elif change == "weights":
         encoder.register_buffer("extra", torch.ones(1))
-    else:
+    elif change == "model":
         encoder.card = replace(CARD, model="other")
+    else:
+        encoder.card = replace(CARD, text_side={"tokenizer": "1" * 64})
     text_vectors(encoder, prompts, _context(tmp_path), dtype)
     assert len(encoder.prompts) == 4
 

@@ -54,7 +54,7 @@ def teacher(name: str = "proxy", **values: Any) -> Teacher:
 
 def model_of(manifest: Manifest, seed: int = 0) -> Any:
     """The network of a manifest in timm, with every tensor drawn at random, in eval mode."""
-    options = {} if "dims" in manifest.options else {"dynamic_img_size": True}
+    options = {"dynamic_img_size": True} if manifest.model.startswith("vit") else {}
     with seeded(seed):
         model = timm.create_model(manifest.model, num_classes=0, **options, **manifest.options).eval()
         for key, parameter in model.named_parameters():

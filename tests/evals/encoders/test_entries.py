@@ -1,6 +1,7 @@
 """The entries of encoders that timm builds, as blueprints, against a table that was counted by hand."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import timm
 from evals.encoders.keys import prefix
 from evals.encoders.load import blueprint
 from evals.encoders.registry import names, resolve
+from evals.encoders.upstream import told
 from evals.types import Encoder
 
 _4 = "cls reg*4"
@@ -126,12 +128,43 @@ def test_colours_and_sizes_are_those_of_the_release(name: str) -> None:
     [
         ("vit_small_patch16_dinov3.lvd1689m", "bf16"),
         ("vit_small_plus_patch16_dinov3_qkvb.lvd1689m", "bf16"),
+        ("vit_large_patch16_dinov3.sat493m", "bf16"),
+        ("vit_small_patch16_dinov3", "bf16"),
         ("vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", "fp32"),
+        ("vit_tiny_patch16_dinov3_qkvb", "fp32"),
     ],
 )
 def test_periods_are_rounded_by_name(model: str, rounding: str) -> None:
-    """DINOv3's transformers were trained with rounded periods, be they listed or not; EUPE's are not known to be."""
+    """DINOv3's transformers were trained with rounded periods, be they listed or not; EUPE's are not known to be.
+
+    Without a tag the weights are those that timm takes: DINOv3's, but for the size that only EUPE has.
+    """
     assert resolve(f"timm:{model}").rope_periods == rounding
+
+
+def test_an_architecture_alone_rounds_no_periods(tmp_path: Path) -> None:
+    """How a file of one's own was trained is told by the tag, by an entry or by the query, not by the architecture."""
+    (tmp_path / "w.pt").touch()
+    for arch, rounding in (
+        ("timm:vit_small_patch16_dinov3", "fp32"),
+        ("timm:vit_small_patch16_dinov3&rope_periods=bf16", "bf16"),
+        ("timm:vit_small_patch16_dinov3.lvd1689m", "bf16"),
+        ("dinov3-vit-s", "bf16"),
+    ):
+        assert resolve(f"file:{tmp_path / 'w.pt'}?arch={arch}").rope_periods == rounding
+    assert told("vit_small_patch16_dinov3") == {}
+    assert told("vit_small_patch16_dinov3.mine") == {}
+
+
+def test_notes_tell_of_their_own_models_alone() -> None:
+    """The B models of SigLIP 2 compute another GELU than upstream, gopt does not; EUPE's periods are unknown."""
+    assert "exact GELU" in str(resolve("siglip2-b").note)
+    assert "GELU" not in str(resolve("siglip2-gopt-256").note)
+    assert "tokenizer" in str(resolve("siglip2-gopt-384").note)
+    assert "bf16" in str(resolve("eupe-vit-b").note)
+    assert "bf16" not in str(resolve("eupe-convnext-t").note)
+    for name in ("c-radiov3-b", "c-radiov3-g"):
+        assert "held against a released file" in str(resolve(name).note)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from evals.encoders import fitting
 from evals.encoders.load import load
-from evals.encoders.registry import resolve
+from evals.encoders.registry import names, resolve
 from evals.errors import WeightsError
 from evals.files import DigestMemo
 from evals.types import Encoder
@@ -22,11 +22,16 @@ WIDTH, HEADS = 192, 3
 CONV = {"t": (96, (3, 3, 9, 3)), "s": (96, (3, 3, 27, 3)), "b": (128, (3, 3, 27, 3))}
 
 
-def vit(width: int = WIDTH) -> Tensors:
-    """Random tensors under the names of the released ViT files, distillation heads included."""
+def vit(width: int = WIDTH, *, hollow: bool = False) -> Tensors:
+    """Random tensors under the names of the released ViT files, distillation heads included.
+
+    Hollow ones are a zero that is spread over the shape, and take no room in a file.
+    """
     draw = torch.Generator().manual_seed(0)
 
     def r(*shape: int, scale: float = 0.02, middle: float = 0.0) -> Tensor:
+        if hollow:
+            return torch.zeros(()).expand(shape)
         return middle + scale * torch.randn(*shape, generator=draw)
 
     tensors = {
@@ -97,16 +102,19 @@ def vit_forward(t: Mapping[str, Tensor], image: Tensor) -> Tensor:
     return norm(x, "norm")
 
 
-def convnext(size: str = "t") -> Tensors:
-    """Random tensors under the names of the released ConvNeXt files."""
+def convnext(size: str = "t", *, hollow: bool = False) -> Tensors:
+    """Random tensors, or hollow ones, under the names of the released ConvNeXt files."""
     draw = torch.Generator().manual_seed(0)
     width, depths = CONV[size]
 
+    def r(*shape: int) -> Tensor:
+        return torch.zeros(()).expand(shape) if hollow else 0.1 * torch.randn(*shape, generator=draw)
+
     def affine(channels: int) -> tuple[Tensor, Tensor]:
-        return 1 + 0.1 * torch.randn(channels, generator=draw), 0.1 * torch.randn(channels, generator=draw)
+        return 1 + r(channels), r(channels)
 
     def layer(*shape: int) -> tuple[Tensor, Tensor]:
-        return 0.1 * torch.randn(*shape, generator=draw), 0.1 * torch.randn(shape[0], generator=draw)
+        return r(*shape), r(shape[0])
 
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     tensors: Tensors = {}
@@ -124,7 +132,7 @@ def convnext(size: str = "t") -> Tensors:
             b = f"stages.{s}.{j}"
             pairs |= {f"{b}.dwconv": layer(channels, 1, 7, 7), f"{b}.norm": affine(channels)}
             pairs |= {f"{b}.pwconv1": layer(4 * channels, channels), f"{b}.pwconv2": layer(channels, 4 * channels)}
-            tensors[f"{b}.gamma"] = 0.1 * torch.randn(channels, generator=draw)
+            tensors[f"{b}.gamma"] = r(channels)
     pairs["norm"] = pairs["norms.3"] = affine(8 * width)
     for name, (weight, bias) in pairs.items():
         tensors |= {f"{name}.weight": weight, f"{name}.bias": bias}
@@ -234,15 +242,18 @@ def test_a_bias_on_the_keys_is_refused(tmp_path: Path) -> None:
         load_from(tensors, tmp_path)
 
 
-def test_the_file_of_another_size_names_its_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ViT-S file under eupe-vit-b, and a ConvNeXt-S file under eupe-convnext-t, say where they belong."""
+def test_the_file_of_another_size_names_its_entry(
+    tmp_path: Path, advised: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ViT-S file under eupe-vit-t, and a ConvNeXt-S file under eupe-convnext-t, say where they belong."""
     monkeypatch.setattr(fitting, "_PATIENCE", 60.0)
+    monkeypatch.setattr(fitting, "names", lambda: [name for name in names() if name.startswith(("eupe-", "dinov3-"))])
     with pytest.raises(WeightsError, match=r"w\.\w+ does not fit .* it fits eupe-vit-s( or|\.)"):
-        load_from(vit(384), tmp_path, "eupe-vit-b")
+        load_from(vit(384, hollow=True), tmp_path, "eupe-vit-t")
     with pytest.raises(WeightsError, match="it fits eupe-convnext-s"):
-        load_from(convnext("s"), tmp_path, "eupe-convnext-t")
+        load_from(convnext("s", hollow=True), tmp_path, "eupe-convnext-t")
     with pytest.raises(WeightsError, match="it fits eupe-convnext-t"):
-        load_from(convnext("t"), tmp_path, "eupe-vit-t")
+        load_from(convnext("t", hollow=True), tmp_path, "eupe-vit-t")
 
 
 def test_a_convnext_computes_what_its_file_says(tmp_path: Path) -> None:
@@ -258,7 +269,7 @@ def test_a_convnext_computes_what_its_file_says(tmp_path: Path) -> None:
 
 def test_a_convnext_without_a_key_is_refused(tmp_path: Path) -> None:
     """One missing tensor of a ConvNeXt is named."""
-    tensors = convnext()
+    tensors = convnext(hollow=True)
     del tensors["stages.2.4.gamma"]
     with pytest.raises(WeightsError, match=r"missing: stages\.2\.4\.gamma"):
         load_from(tensors, tmp_path, "eupe-convnext-t")

@@ -242,7 +242,7 @@ def cut(path: Path) -> None:
         (edited(lambda raw: raw["options"].update(mlp_ratio=-1)), "above 0"),
         (edited(lambda raw: raw["options"].update(depth=3)), "state dict of tiny-student: missing: blocks.2"),
         (edited(lambda raw: raw.update(model="vit_tinny")), "timm has no model 'vit_tinny'"),
-        (edited(lambda raw: raw.update(model="resnet18", options={})), "patch features are taken from"),
+        (edited(lambda raw: raw.update(model="regnetx_002", options={})), "patch features are taken from"),
         (edited(lambda raw: raw.update(training=[])), "training in .* must be a JSON object"),
         (edited(lambda raw: raw.update(teachers={})), "teachers in .* must be a list"),
         (edited(lambda raw: raw["teachers"][0].update(digest="abc")), "digest in number 1 of teachers in .* sha256"),

@@ -16,7 +16,7 @@ from evals.files import DigestMemo
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _patient(advised: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine gives the same answers."""
     monkeypatch.setattr(fitting, "_PATIENCE", 60.0)
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
+from evals.encoders.card import card
 from evals.encoders.hf.files import image_settings
 from evals.encoders.hf.models import KINDS
 from evals.encoders.load import blueprint, digest, load
@@ -312,12 +313,19 @@ def test_a_convolutional_map_is_regridded_before_the_final_norm(saved: Callable[
     assert torch.equal(same.pooled_BD, encoder(pixels).pooled_BD)
 
 
-def test_the_configuration_is_part_of_the_digest(saved: Callable[[str], Path], tmp_path: Path) -> None:
-    """Two folders with the same weights and another epsilon are two encoders."""
-    shutil.copytree(saved("dinov2"), tmp_path, dirs_exist_ok=True)
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3_convnext", "radio"])
+def test_another_configuration_is_another_encoder(kind: str, saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """Two folders with the same weights and another epsilon: two digests of the encoder, two identities before it."""
+    shutil.copytree(saved(kind), tmp_path, dirs_exist_ok=True)
+    moved, first = encoder_of(tmp_path), encoder_of(saved(kind))
+    assert (digest(moved), moved.card.weights_sha256) == (digest(first), first.card.weights_sha256)
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**values, "layer_norm_eps": 1e-3}))
-    assert digest(encoder_of(tmp_path)) != digest(encoder_of(saved("dinov2")))
+    other = encoder_of(tmp_path)
+    assert digest(other) != digest(first)
+    assert not other.card.same_features(first.card)
+    random = [card(resolve(f"hf:{folder}", weights="random"), DigestMemo(None)) for folder in (tmp_path, saved(kind))]
+    assert random[0].weights_sha256 != random[1].weights_sha256
 
 
 def test_random_weights_follow_the_seed(saved: Callable[[str], Path]) -> None:

@@ -10,9 +10,10 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 
-from evals.encoders.card import card, fetch, identity
+from evals.encoders.card import card, identity
 from evals.encoders.entry import EncoderEntry, read_entry
 from evals.encoders.hub import HubFile
+from evals.encoders.locate import fetch
 from evals.encoders.locks import lock_file, locks
 from evals.errors import ResultsError, UnavailableError, UsageError, WeightsError
 from evals.files import DigestMemo

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from evals.encoders.card import weights_file
 from evals.encoders.load import blueprint, load
+from evals.encoders.locate import weights_file
 from evals.encoders.registry import resolve
 from evals.encoders.sources.timm import assemble
 from evals.errors import UnavailableError, WeightsError

@@ -82,7 +82,7 @@ def dinov3(model: Any) -> Tensors:
 
 
 def convnext(model: Any) -> Tensors:
-    """facebookresearch/dinov3: the stem and what lies between stages in one list; norms of stages, for training."""
+    """facebookresearch/dinov3: the stem and what lies between stages in one list; the final norm a second time."""
     made = renamed(
         model.state_dict(),
         (r"^stem\.", "downsample_layers.0."),
@@ -92,7 +92,7 @@ def convnext(model: Any) -> Tensors:
         (r"mlp\.fc", "pwconv"),
         (r"^head\.norm", "norm"),
     )
-    return made | {"norms.3.weight": made["norm.weight"] + 1, "norms.3.bias": made["norm.bias"] + 1}
+    return made | {"norms.3.weight": made["norm.weight"].clone(), "norms.3.bias": made["norm.bias"].clone()}
 
 
 def perception(model: Any) -> Tensors:
@@ -214,6 +214,19 @@ def test_periods_of_upstream_are_taken(tmp_path: Path) -> None:
     model = shaken(entry.model, options)
     encoder = loaded(entry, layout(model), options, tmp_path)
     assert torch.equal(encoder.get_buffer("model.rope.periods"), model.rope.periods * 2)
+
+
+@pytest.mark.parametrize("key", ["norms.3.weight", "norms.3.bias"])
+def test_a_final_norm_that_is_there_twice_is_there_once(key: str, tmp_path: Path) -> None:
+    """The library drops the second; where it is another norm, one of the two is wrong, and the file is refused."""
+    layout, options = LAYOUTS["dinov3-convnext-t"]
+    entry = resolve("dinov3-convnext-t")
+    tensors = layout(shaken(entry.model, options))
+    tensors[key] = tensors[key] + 1
+    with pytest.raises(
+        WeightsError, match=rf"w\.\w+: {re.escape(key)} is not norm\.\w+, though both are the final norm"
+    ):
+        loaded(entry, tensors, options, tmp_path)
 
 
 @pytest.mark.parametrize(

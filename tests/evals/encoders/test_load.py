@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from evals.encoders.load import FreshWeightsWarning, digest, load
-from evals.encoders.registry import resolve
-from evals.encoders.weights import load_strict, looks_fresh, read_tensors, seeded
+from evals.encoders.card import card
+from evals.encoders.load import FreshWeightsWarning, blueprint, digest, load
+from evals.encoders.registry import adapter, resolve
+from evals.encoders.weights import load_strict, looks_fresh, read_tensors, seeded, sketching
 from evals.errors import WeightsError
 from evals.files import DigestMemo
+from evals.types import Encoder
 
 TENSORS = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
 
@@ -143,6 +145,22 @@ def test_on_the_meta_device_only_names_and_shapes_are_read(tmp_path: Path, file:
         read = read_tensors(path)
     assert all(value.is_meta for value in read.values())
     assert {key: value.shape for key, value in read.items()} == {key: value.shape for key, value in TENSORS.items()}
+
+
+@pytest.mark.parametrize("name", ["eupe-vit-t", "fastvit-t8", "radiov2.5-b", "clip-b32"])
+def test_a_sketch_has_the_names_and_shapes_of_the_encoder(name: str) -> None:
+    """Passing over initialisations leaves out no tensor, and changes none that has values."""
+    entry = resolve(name, weights="random")
+    sketch = blueprint(entry)
+    with torch.device("meta"):
+        slow = cast("Encoder", adapter(entry.source).build(entry, card(entry, DigestMemo(None))))
+    described = [{key: (x.shape, x.dtype) for key, x in made.state_dict().items()} for made in (sketch, slow)]
+    assert described[0] == described[1]
+    assert sketch.card == slow.card
+    assert all(tensor.is_meta for tensor in (*sketch.parameters(), *sketch.buffers()))
+    with sketching():
+        assert torch.ones(2, device="cpu").mul_(3).add_(1).clamp_(max=3.5).tolist() == [3.5, 3.5]
+        assert nn.init.constant_(torch.empty(2, device="cpu"), 5).tolist() == [5, 5]
 
 
 @pytest.mark.parametrize(

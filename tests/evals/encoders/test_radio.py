@@ -262,7 +262,8 @@ def test_entries_that_do_not_fit(changes: dict[str, object], words: str, tmp_pat
 def test_radiov25_has_the_published_number_of_values() -> None:
     """98,233,353 parameters and buffers, as in nvidia/RADIO-B: without the layer scales that are all 1."""
     encoder = blueprint(resolve("radiov2.5-b"))
-    assert sum(tensor.numel() for tensor in (*encoder.parameters(), *encoder.buffers())) == 98_233_353
+    buffers = (tensor for name, tensor in encoder.named_buffers() if name != "configuration")
+    assert sum(tensor.numel() for tensor in (*encoder.parameters(), *buffers)) == 98_233_353
     assert encoder.card.params == 98_233_353 - 9
     structure = encoder.structure.describe()
     assert structure["prefix"] == "clip siglip dino_v2 (sam) reg reg reg reg"
@@ -345,6 +346,17 @@ def test_the_tower_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.Mon
     assert encoder.encode_image(encoder(image(32, 32))).shape == (2, 10)
     with pytest.raises(UnavailableError, match="not here"):
         encoder.encode_text(["a"])
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_the_configuration_is_part_of_the_digest(
+    text: bool, tmp_path: Path, towers: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epsilon stands in no tensor of the file, and makes another encoder."""
+    make = with_text if text else encoder_of
+    first = digest(make(tmp_path, release()))
+    monkeypatch.setitem(SIZES, "tiny", {**TINY, "layer_norm_eps": 1e-3})
+    assert digest(make(tmp_path, release())) != first
 
 
 def test_random_encoders_meet_a_random_tower(towers: list[Mapping[str, object]]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.nn import functional
 
+from evals.encoders.card import card
 from evals.encoders.clip import text, vocabulary
 from evals.encoders.clip.config import read_config
 from evals.encoders.entry import EncoderEntry
@@ -70,7 +72,7 @@ def publish(tmp_path: Path) -> Callable[..., Path]:
     return put
 
 
-def gemma(*, closing: str = "<eos>") -> Tokenizer:
+def gemma(*, opening: str = "", closing: str = "<eos>") -> Tokenizer:
     """A tokenizer made as Gemma's is: pieces with the space at their front, bytes for what has none, end token."""
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁aceghiklorst", "gh"]
     pieces += ["▁c", "at", "▁cat"]
@@ -81,8 +83,8 @@ def gemma(*, closing: str = "<eos>") -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.add_special_tokens(["<pad>", "<eos>", "<bos>"])
     if closing:
-        closed = processors.TemplateProcessing(f"$A {closing}", None, [(closing, ids[closing])])
-        tokenizer.post_processor = closed
+        ends = [(token, ids[token]) for token in (opening, closing) if token]
+        tokenizer.post_processor = processors.TemplateProcessing(f"{opening} $A {closing}".strip(), None, ends)
     return tokenizer
 
 
@@ -103,6 +105,7 @@ def xlm(*, end: int = 2) -> Tokenizer:
 
 GEMMA = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "padding_side": "right",
          "add_bos_token": False, "add_eos_token": True}  # fmt: skip
+BOS = {"bos_token": {"content": "<bos>", "special": True}}
 
 
 def entry_of(name: str, **changes: Any) -> EncoderEntry:
@@ -204,7 +207,7 @@ def test_without_its_tokenizer_an_encoder_still_sees(shrunk: None, tmp_path: Pat
     for use in (lambda: encoder.encode_text(["a cat"]), lambda: vocabulary.require_text(entry)):
         with pytest.raises(UnavailableError, match=told) as caught:
             use()
-        assert caught.value.missing == "weights"
+        assert caught.value.missing == "tokenizer"
 
 
 def test_what_text_needs_is_known_before_anything_is_built(publish: Callable[..., Path]) -> None:
@@ -219,6 +222,15 @@ def test_what_text_needs_is_known_before_anything_is_built(publish: Callable[...
         vocabulary.require_text(replace(resolve("dinov3-vit-s"), text_tower="dfn-h14-378"))
 
 
+def test_a_tower_inside_an_export_needs_nothing_else() -> None:
+    """It has no entry, and neither weights nor a tokenizer of another encoder are asked for; others must be known."""
+    vocabulary.require_text(replace(resolve("dinov3-vit-s"), source="export", text=True, text_tower="tiny-expert"))
+    with pytest.raises(UnavailableError, match="weights of dfn-h14-378"):
+        vocabulary.require_text(replace(resolve("dinov3-vit-s"), source="export", text=True, text_tower="dfn-h14-378"))
+    with pytest.raises(UsageError, match="unknown encoder 'tiny-expert'"):
+        vocabulary.require_text(replace(resolve("radiov2.5-b-clip"), text_tower="tiny-expert"))
+
+
 def test_fetching_offline_tells_what_to_do(publish: Callable[..., Path]) -> None:
     """Without a network the same files are named; what is here already, or comes with open_clip, needs no network."""
     vocabulary.fetch_text(resolve("clip-b16"))
@@ -229,6 +241,76 @@ def test_fetching_offline_tells_what_to_do(publish: Callable[..., Path]) -> None
         vocabulary.fetch_text(resolve("siglip2-b"))
     with pytest.raises(UnavailableError, match=r"weights of dfn-h14-378 .*HF_HUB_OFFLINE"):
         vocabulary.fetch_text(replace(resolve("dinov3-vit-s"), text_tower="dfn-h14-378"))
+
+
+def test_a_tokenizer_beside_pinned_weights_is_of_their_commit(
+    shrunk: None, publish: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`main` may have moved on: the tokenizer is looked for, and asked for, at the commit that the entry names."""
+    place = publish(SIGLIP, gemma(), GEMMA)
+    pinned = entry_of(SIGLIP, hub=f"{REPOSITORIES[SIGLIP]}/open_clip_model.safetensors@{'f' * 40}")
+    with pytest.raises(UnavailableError, match=rf"at commit {'f' * 40}, to lie .*`hf download .*json --revision f"):
+        vocabulary.require_text(pinned)
+    older = shutil.copytree(place, place.parent / ("f" * 40))
+    (place / "tokenizer.json").write_text("{}")
+    vocabulary.require_text(pinned)
+    ids = text.tokenizer(pinned, read_config("mine", pinned.model))(["a"])
+    assert ids[0, :2].tolist() == [gemma().get_vocab()["a"], 1]
+    found = vocabulary.vocabulary(pinned)
+    assert found is not None
+    assert {path.parent for path in found.files()} == {older}
+    # Weights of another repository say nothing of it.
+    elsewhere = vocabulary.vocabulary(replace(pinned, hub=f"owner/name@{'f' * 40}"))
+    assert elsewhere == vocabulary.Vocabulary("mine", REPOSITORIES[SIGLIP])
+    assert resolve("siglip2-b").hub == f"{REPOSITORIES[SIGLIP]}/open_clip_model.safetensors@{found_commit()}"
+
+
+def found_commit() -> str | None:
+    """The commit of the tokenizer of siglip2-b."""
+    found = vocabulary.vocabulary(resolve("siglip2-b"))
+    assert found is not None
+    return found.commit
+
+
+def test_the_card_tells_the_text_side(shrunk: None, publish: Callable[..., Path]) -> None:
+    """Tower, its weights and its tokenizer; another tokenizer makes another text side and the same features."""
+    absent = card(entry_of(SIGLIP), DigestMemo(None))
+    assert absent.text_side == {
+        "tower": "mine", "model": f"{SIGLIP}/webli", "weights_sha256": absent.weights_sha256, "tokenizer": None,
+    }  # fmt: skip
+    place = publish(SIGLIP, gemma(), GEMMA)
+    first = card(entry_of(SIGLIP), DigestMemo(None))
+    assert first.same_text(absent), "what is not here is not said to differ"
+    assert not absent.same_text(first)
+    for file in vocabulary.FILES:
+        before = (place / file).read_text()
+        (place / file).write_text(before + "\n")
+        other = card(entry_of(SIGLIP), DigestMemo(None))
+        assert other.same_features(first)
+        assert not first.same_text(other)
+        (place / file).write_text(before)
+    assert card(entry_of("ViT-B-16-quickgelu"), DigestMemo(None)).text_side["tokenizer"] == "open_clip"
+    assert card(resolve("dinov3-vit-s", weights="random"), DigestMemo(None)).text_side == {}
+
+
+def test_another_tower_is_another_text_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder that borrows a tower tells whose, and its identity; a tower without an entry is known by name."""
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    entry = replace(resolve("radiov2.5-b-clip"), weights=str(tmp_path / "w.pt"))
+    side = card(entry, DigestMemo(None)).text_side
+    assert (side["tower"], side["model"]) == ("dfn-h14-378", "ViT-H-14-378-quickgelu/dfn5b")
+    assert (side["weights_sha256"], side["tokenizer"]) == (None, "open_clip")
+    cards = []
+    for weights in (b"1", b"2"):
+        (tmp_path / "tower.pt").write_bytes(weights)
+        tower = replace(resolve("dfn-h14-378"), weights=str(tmp_path / "tower.pt"))
+        monkeypatch.setattr("evals.encoders.card.tower_of", lambda entry, tower=tower: tower)
+        cards.append(card(entry, DigestMemo(None)))
+    assert cards[0].same_features(cards[1])
+    assert not cards[0].same_text(cards[1])
+    monkeypatch.undo()
+    side = card(replace(entry, text_tower="nobody"), DigestMemo(None)).text_side
+    assert side == {"tower": "nobody", "model": None, "weights_sha256": None, "tokenizer": None}
 
 
 def test_a_tokenizer_that_changed_is_refused(shrunk: None, publish: Callable[..., Path]) -> None:
@@ -243,6 +325,10 @@ def test_a_tokenizer_that_changed_is_refused(shrunk: None, publish: Callable[...
 @pytest.mark.parametrize(
     ("name", "made", "settings", "words"),
     [
+        (SIGLIP, gemma(), {**GEMMA, **BOS, "add_bos_token": True}, r"\['a', '<eos>'\] .*add_bos_token: true"),
+        (SIGLIP, gemma(opening="<bos>"), {**GEMMA, **BOS}, "add_bos_token: false, bos_token '<bos>'"),
+        (SIGLIP, gemma(closing="<bos>"), GEMMA, "add_eos_token: true, eos_token '<eos>'"),
+        (SIGLIP, gemma(), {**GEMMA, "add_eos_token": False}, "add_eos_token: false"),
         (SIGLIP, gemma(closing=""), GEMMA, r"does not close a text .*'a' becomes \['a'\]"),
         (WORLDWIDE, xlm(end=3), {}, r"does not close a text .*'<s>', '▁a', '</s>'"),
         (SIGLIP, gemma(), {"pad_token": "<mask>"}, "pad_token '<mask>' is not in tokenizer.json"),
@@ -252,7 +338,7 @@ def test_a_tokenizer_that_changed_is_refused(shrunk: None, publish: Callable[...
 def test_a_tokenizer_of_another_model_is_refused(
     shrunk: None, publish: Callable[..., Path], name: str, made: Tokenizer, settings: Any, words: str
 ) -> None:
-    """One that leaves texts open, ends them with another token, or cannot pad is not the tower's."""
+    """One that leaves texts open, opens or ends them otherwise than it says, or cannot pad is not the tower's."""
     publish(name, made, settings)
     with pytest.raises(WeightsError, match=words):
         tokens_of(name, ["a"])

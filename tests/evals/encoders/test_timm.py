@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import timm
 import torch
+from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from evals.encoders.card import card
 from evals.encoders.entry import read_entry
 from evals.encoders.layouts import to_timm
-from evals.encoders.load import load
+from evals.encoders.load import blueprint, load
 from evals.encoders.registry import resolve
-from evals.encoders.sources.timm import assemble
+from evals.encoders.sources.timm import assemble, check_gelu
 from evals.errors import UsageError, WeightsError
 from evals.files import DigestMemo
 from evals.types import ConvEncoder, Encoder, ImageSpec
@@ -156,7 +157,7 @@ def _shaken_eupe() -> Encoder:
         ("vit_base_patch16_siglip_224.v2_webli", "attn_pool", 16, 224, 0.5),
         ("vit_pe_spatial_tiny_patch16_512.fb", "none", 16, 512, 0.5),
         ("vit_pe_lang_large_patch14_448.fb", "none", 14, 448, 0.5),
-        ("vit_base_patch16_clip_224.openai", "cls", 16, 224, 0.26862954),
+        ("vit_base_patch16_clip_224.datacompxl", "cls", 16, 224, 0.26862954),
         ("convnext_tiny.eupe_lvd1689m", "gap_norm", 32, 256, 0.229),
         ("naflexvit_base_patch16_siglip.v2_webli", "attn_pool", 16, 384, 0.5),
         ("fastvit_mci0.apple_mclip2_dfndr2b", "avg_pool", 32, 256, 1.0),
@@ -174,18 +175,66 @@ def test_what_timm_tells_of_a_model(model: str, kind: str, patch: int, size: int
     ("model", "words"),
     [
         ("vit_tiny_patch16_dinov3_qkv.eupe", "timm has no model .*Nearest: .*vit_tiny_patch16_dinov3_qkvb"),
-        ("resnet50.a1_in1k", "timm.models.resnet; patch features are taken from"),
+        ("efficientnet_b0.ra_in1k", "timm.models.efficientnet; patch features are taken from"),
         ("vit_base_patch16_siglip_gap_224.v2_webli", "only a mean over patches.*global_feature=none"),
         ("eva02_tiny_patch14_224.mim_in22k", "only a mean over patches.*global_feature=none"),
         ("convnext_tiny_hnf.a2h_in1k", "no final norm"),
         ("naflexvit_base_patch16_gap.e300_s576_in1k", "only a mean over patches.*global_feature=none"),
         ("vit_base_patch16_radio_v3.c_radio", "resampled its table .* naflexvit_.*positions=library"),
+        ("vit_base_patch16_clip_quickgelu_224.dfn2b", "no weights .*dfn2b'. Known: .*quickgelu_224.openai"),
     ],
 )
 def test_what_timm_does_not_tell_is_refused(model: str, words: str) -> None:
     """An unknown name, a kind of model without a patch map, or an ambiguous global feature says what to do."""
     with pytest.raises(UsageError, match=words):
         resolve(f"timm:{model}")
+
+
+def sigmoid_gelu() -> dict[str, str | None]:
+    """Timm's names of weights whose GELU open_clip computes in its sigmoid form -> timm's model of that form."""
+    found = {}
+    for architecture, tags in _PRETRAINED.items():
+        for tag, config in tags.items():
+            place = {"ViT-B-16/dfn2b": "timm/vit_base_patch16_clip_224.dfn2b/",
+                     "ViT-L-14/dfn2b": "timm/vit_large_patch14_clip_224.dfn2b/",
+                     "ViT-H-14/dfn5b": "timm/vit_huge_patch14_clip_224.dfn5b/",
+                     "ViT-H-14-378/dfn5b": "timm/vit_huge_patch14_clip_378.dfn5b/",
+                     }.get(f"{architecture}/{tag}", config.get("hf_hub") or "")  # fmt: skip
+            if config.get("quick_gelu") and place.startswith("timm/vit_"):
+                name = place.removeprefix("timm/").removesuffix("/")
+                twin = name.replace("_clip_", "_clip_quickgelu_")
+                found[name] = twin if timm.is_model_pretrained(twin) else None
+    return found
+
+
+def test_weights_that_need_the_sigmoid_form_of_gelu_are_refused_under_the_exact_one() -> None:
+    """Of all that timm has, those alone whose GELU open_clip computes so; the message has the model that does too."""
+    refused: dict[str, str | None] = {}
+    for name in timm.list_models(pretrained=True):
+        try:
+            check_gelu(name)
+        except UsageError as error:
+            refused[name] = str(error)
+    expected = {name: twin for name, twin in sigmoid_gelu().items() if timm.is_model_pretrained(name)}
+    assert refused.keys() == expected.keys()
+    assert len(refused) == 18
+    for name, twin in expected.items():
+        assert f"use timm:{twin}." in str(refused[name]) or twin is None
+    assert [name for name, twin in expected.items() if twin is None] == ["vit_base_patch16_clip_224.dfn2b"]
+    assert "use open_clip:ViT-B-16-quickgelu/dfn2b" in str(refused["vit_base_patch16_clip_224.dfn2b"])
+
+
+def test_the_gelu_of_weights_is_checked_by_name_and_by_entry() -> None:
+    """A route, a route whose tag timm chooses, a file for one, and an entry are refused; the twin is derived."""
+    for name in ("vit_base_patch16_clip_224.openai", "vit_huge_patch14_clip_378", "vit_large_patch14_clip_224.dfn2b"):
+        with pytest.raises(UsageError, match=r"sigmoid form of GELU.* use timm:vit_\w+_clip_quickgelu_\d+\.\w+\.$"):
+            resolve(f"timm:{name}")
+    values = {**VIT, "model": "vit_base_patch16_clip_224.metaclip_400m", "global_feature": "cls", "weights": "random"}
+    with pytest.raises(UsageError, match=r"use timm:vit_base_patch16_clip_quickgelu_224\.metaclip_400m\."):
+        load(read_entry("mine", values), DigestMemo(None))
+    twin = resolve("timm:vit_base_patch16_clip_quickgelu_224.openai")
+    assert twin.hub == "timm/vit_base_patch16_clip_224.openai"
+    assert blueprint(twin).get_submodule("model.blocks.0.mlp.act").__class__.__name__ == "QuickGELU"
 
 
 @pytest.mark.parametrize(
