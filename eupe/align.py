@@ -26,13 +26,19 @@ def bicubic_matrix(wide: int, out: int) -> Float[Tensor, "O I"]:
     return resized[0, 0]
 
 
+@lru_cache(maxsize=64)
+def _placed(wide: int, out: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Where it is used: a copy to the device at every call would wait for it."""
+    return bicubic_matrix(wide, out).to(device, dtype)
+
+
 def resize_map(map_BHWD: Float[Tensor, "B H W D"], grid: Grid) -> Float[Tensor, "B Y X D"]:
     """A token map on another grid; one that is there already is returned as it is."""
     rows, columns = map_BHWD.shape[1:3]
     if (rows, columns) == grid:
         return map_BHWD
-    down = bicubic_matrix(rows, grid[0]).to(map_BHWD)
-    across = bicubic_matrix(columns, grid[1]).to(map_BHWD)
+    down = _placed(rows, grid[0], map_BHWD.device, map_BHWD.dtype)
+    across = _placed(columns, grid[1], map_BHWD.device, map_BHWD.dtype)
     return torch.einsum("yh,xw,bhwd->byxd", down, across, map_BHWD)
 
 

@@ -6,6 +6,7 @@ blur of the public DINO code runs with one minus its probability). Every draw co
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -37,15 +38,28 @@ class Augment:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.2
     solarize_from: int = 128
+    teacher: Literal["shared", "clean"] = "shared"
+    """`clean`: teachers see the same crop without changes of colour (row 13)."""
 
-    def __call__(self, image_3YX: UInt8[Tensor, "3 Y X"], side: int, draws: torch.Generator) -> UInt8[Tensor, "3 S S"]:
-        """A square of `side` pixels."""
+    def __call__(
+        self, image_3YX: UInt8[Tensor, "3 Y X"], side: int, draws: torch.Generator
+    ) -> tuple[UInt8[Tensor, "3 S S"], UInt8[Tensor, "3 S S"] | None]:
+        """A square of `side` pixels, and what teachers see in its place; None where they see the same."""
+        made = self._placed(image_3YX, side, draws)
+        return self._coloured(made, draws), made if self.teacher == "clean" else None
+
+    def _placed(self, image_3YX: Tensor, side: int, draws: torch.Generator) -> Tensor:
+        """A crop, maybe mirrored."""
         top, left, rows, columns = self.crop(image_3YX.shape[1], image_3YX.shape[2], draws)
         made: Tensor = tv.resized_crop(
             image_3YX, top, left, rows, columns, [side, side], InterpolationMode.BICUBIC, antialias=True
         )
         if _happens(self.flip, draws):
             made = tv.horizontal_flip(made)
+        return made
+
+    def _coloured(self, made: Tensor, draws: torch.Generator) -> Tensor:
+        """The changes of colour that happen to it."""
         if _happens(self.jitter, draws):
             made = self._jittered(made, draws)
         if _happens(self.gray, draws):

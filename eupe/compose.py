@@ -4,13 +4,14 @@ A recipe is one stage (`configs/recipe/stage2-vit-b.yaml`) made of a stage's sch
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eupe.config import Stage, read
+from eupe.config import Stage, StudentConfig, read
+from eupe.export import FOLDER as EXPORTS
 from evals.encoders.entry import config_folder
 from evals.errors import UsageError, unknown
 
@@ -33,11 +34,21 @@ def recipes() -> list[str]:
     return sorted(path.stem for path in (config_folder() / "recipe").glob("*.yaml"))
 
 
+def described(group: str, names: Sequence[str] | None = None) -> list[str]:
+    """A line for each: name and what its first comment says."""
+    lines = []
+    for name in recipes() if names is None else names:
+        comments = (config_folder() / group / f"{name}.yaml").read_text().splitlines()
+        said = next(line for line in comments if line.startswith("#") and "@package" not in line)
+        lines.append(f"{name:<28}{said.lstrip('# ')}")
+    return lines
+
+
 def compose(overrides: Sequence[str]) -> Order:
     """The stage of `recipe=<name>` with `key=value` overrides. Raises UsageError naming what is wrong or missing."""
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals or not key:
+        if not key or not (equals or key.startswith("~")):
             raise UsageError(f"overrides are key=value, such as recipe=stage2-vit-b or batch=1024; got {override!r}.")
         if key == "recipe" and value not in recipes():
             raise unknown("recipe", value, recipes())
@@ -47,7 +58,28 @@ def compose(overrides: Sequence[str]) -> Order:
     return Order(stage, Path(str(out)).expanduser() / stage.name, str(device))
 
 
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+def foreseen(stage: Stage) -> dict[str, StudentConfig]:
+    """Teachers that are exports which their recipe has yet to make, as the students that they will be."""
+    found: dict[str, StudentConfig] = {}
+    for name, teacher in stage.teachers.items():
+        path = Path(teacher.encoder).expanduser()
+        recipe, folder, student = ("", "", "", *path.parts)[-3:]
+        if folder == EXPORTS and recipe in recipes() and not path.exists():
+            students = _composed([f"recipe={recipe}"], whole=False)["students"]
+            if student in students:
+                found[name] = read(StudentConfig, students[student], f"students.{student} of recipe {recipe}")
+    return found
+
+
+def _forced(override: str) -> str:
+    """A key of a stage that its recipe leaves out is as good as any: hydra wants that said. `read` checks it."""
+    key = override.partition("=")[0]
+    first, dot, _ = key.partition(".")
+    given = first in {item.name for item in fields(Stage)} and (dot or not (config_folder() / key).is_dir())
+    return f"++{override}" if given else override
+
+
+def _composed(overrides: Sequence[str], *, whole: bool = True) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -58,9 +90,9 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            made = hydra_compose("train", overrides=list(overrides))
+            made = hydra_compose("train", overrides=[_forced(override) for override in overrides])
         missing = sorted(OmegaConf.missing_keys(made))
-        if missing:
+        if missing and whole:
             raise UsageError(
                 f"the recipe needs values that only you know: {', '.join(f'{key}=...' for key in missing)}."
             )

@@ -1,15 +1,17 @@
 """What a run tells while it runs: one JSON line every so many steps, and TensorBoard or wandb where they are wanted."""
 
+import hashlib
 import importlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.errors import UnavailableError
 
 FILE = "log.jsonl"
+Writer = Callable[[int, Mapping[str, float]], object]
 
 
 class Log:
@@ -43,13 +45,23 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [lines[step] for step in sorted(lines)]
 
 
-def _writer(extra: str, folder: Path, name: str) -> Any:
+def _writer(extra: str, folder: Path, name: str) -> Writer:
+    module = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}[extra]
     try:
-        if extra == "tensorboard":
-            board = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))
-            return lambda step, numbers: [board.add_scalar(key, value, step) for key, value in numbers.items()]
-        wandb: Any = importlib.import_module("wandb")
+        library: Any = importlib.import_module(module)
     except ImportError as error:
         raise UnavailableError("package", f"logging to {extra} needs it: pip install {extra} ({error})") from error
-    run = wandb.init(project="eupe", name=name, dir=str(folder), resume="allow")
+    if extra == "tensorboard":
+        board = library.SummaryWriter(str(folder / "tensorboard"))
+
+        def write(step: int, numbers: Mapping[str, float]) -> None:
+            for key, value in numbers.items():
+                board.add_scalar(key, value, step)
+            # A line is whole when it is written; so is this.
+            board.flush()
+
+        return write
+    # The same id for the same folder: what goes on is one run there too.
+    identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    run = library.init(project="eupe", name=name, id=identity, dir=str(folder), resume="allow")
     return lambda step, numbers: run.log(dict(numbers), step=step)

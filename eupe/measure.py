@@ -29,7 +29,8 @@ def measure(
     """
     found: dict[str, tuple[Measurement | None, Measurement]] = {}
     for step, batch in enumerate(images):
-        crops = batch.images_B3SS.to(device).float() / 255
+        shared, clean = batch.on(device)
+        crops = shared if clean is None else clean
         _, side = sides_of(stage, step)
         for name, teacher in teachers.items():
             lesson = teacher(shrink(crops, side or teacher.side))
@@ -45,8 +46,9 @@ def measure(
         if cls_part is not None:
             cls_part.gather()
         patch_part.gather()
+    floor = stage.statistics.floor
     return {
-        name: Standard(None if cls_part is None else cls_part.result(), patch_part.result())
+        name: Standard(None if cls_part is None else cls_part.result(floor), patch_part.result(floor))
         for name, (cls_part, patch_part) in found.items()
     }
 

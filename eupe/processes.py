@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,19 +31,37 @@ class World:
             distributed.barrier()
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What schedulers send before they end a job."""
+
+
 class Stop:
-    """Whether the run was asked to stop: SIGTERM and SIGUSR1 (which schedulers send before they end a job)."""
+    """Whether the run was asked to stop."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.number: int | None = None
+        """The signal that asked."""
 
-    def listen(self) -> None:
+    def listen(self, numbers: Iterable[int] = SIGNALS) -> None:
         """From now on those signals ask; the step at hand is finished and saved first."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in numbers:
             signal.signal(number, self._ask)
 
+    def agreed(self, world: World) -> bool:
+        """Whether any process was asked: a signal that reaches them at different steps stops all at the same one.
+
+        Every process must call it once a step.
+        """
+        if world.ranks == 1:
+            return self.asked
+        # On the CPU, whatever computes: the device is not waited for.
+        asked = torch.tensor(int(self.asked))
+        distributed.all_reduce(asked, distributed.ReduceOp.MAX)
+        return bool(asked)
+
     def _ask(self, number: int, frame: object) -> None:
-        self.asked = True
+        self.asked, self.number = True, number
 
 
 @contextmanager

@@ -49,39 +49,47 @@ def _feistel(numbers: NDArray[np.uint64], half: int, keys: NDArray[np.uint64]) -
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Sources of images and how often a whole batch comes from each."""
+    """Sources of images and how often each is drawn from."""
 
     counts: tuple[int, ...]
     """Items of each source."""
     shares: tuple[float, ...]
-    """Chance of each source, a step; the sum is 1."""
+    """Chance of each source; the sum is 1."""
     seed: int
+    whole: bool = True
+    """A step's batch comes from one source; otherwise each of its images is drawn by itself."""
 
-    def source(self, step: int) -> int:
-        """The source of a step: homogeneous batches, the same on every process (default: ImageNet at 10 %)."""
-        return int(generator(self.seed, _SOURCE, step).choice(len(self.shares), p=self.shares))
+    def sources(self, step: int, batch: int) -> NDArray[np.int64]:
+        """The source of every image of a step, the same on every process (the paper's: ImageNet in 10 % of steps)."""
+        draws = generator(self.seed, _SOURCE, step)
+        chosen = draws.choice(len(self.shares), size=1 if self.whole else batch, p=self.shares)
+        return np.broadcast_to(chosen.astype(np.int64), (batch,))
 
-    def items(self, step: int, batch: int) -> tuple[int, NDArray[np.int64]]:
-        """(source, items) of the global batch of a step.
+    def items(self, step: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(sources, items) of the global batch of a step.
 
         Every source is gone through in order of its permutation; a source's position is step times batch, so that it
         needs no history. An epoch ends in the middle of a batch; the next has another permutation.
         """
-        source = self.source(step)
-        count = self.counts[source]
+        sources = self.sources(step, batch)
         positions = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
-        epochs, within = positions // count, positions % count
         items = np.empty(batch, np.int64)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            items[chosen] = permute(within[chosen], count, self.seed + source, int(epoch))
-        return source, items
+        for source in np.unique(sources):
+            count = self.counts[source]
+            epochs, within = positions // count, positions % count
+            for epoch in np.unique(epochs[sources == source]):
+                chosen = (sources == source) & (epochs == epoch)
+                items[chosen] = permute(within[chosen], count, self.seed + int(source), int(epoch))
+        return sources, items
 
 
-def scales(seed: int, step: int, choices: Sequence[int]) -> tuple[int, int]:
-    """(side for the student, side for the teacher) of a step in pixels: independent draws, alike on every process."""
-    student, teacher = generator(seed, _SCALE, step).integers(len(choices), size=2)
-    return choices[student], choices[teacher]
+def scales(seed: int, step: int, student: Sequence[int], teacher: Sequence[int]) -> tuple[int, int | None]:
+    """(side for the student, side for the teacher) of a step in pixels: independent draws, alike on every process.
+
+    Without sides for the teacher there is none to draw.
+    """
+    first, second = generator(seed, _SCALE, step).integers([len(student), max(1, len(teacher))])
+    return student[first], teacher[second] if teacher else None
 
 
 class StepSampler(Sampler[list[tuple[int, int, int]]]):
@@ -98,9 +106,9 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         for step in self._steps:
-            source, items = self._mixture.items(step, self._batch)
+            sources, items = self._mixture.items(step, self._batch)
             mine = range(self._rank, self._batch, self._ranks)
-            yield [(source, int(items[at]), step * self._batch + at) for at in mine]
+            yield [(int(sources[at]), int(items[at]), step * self._batch + at) for at in mine]
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -66,14 +66,18 @@ class Measurement:
         for part in parts:
             self._merge(*part)
 
-    def result(self) -> Statistics:
-        """The statistics so far; raises WeightsError where nothing or nothing finite was measured."""
+    def result(self, share: float = FLOOR) -> Statistics:
+        """The statistics so far, deviations floored at a share of their median.
+
+        Raises WeightsError where nothing or nothing finite was measured.
+        """
         if self._count < 2 or not bool(self._squares_D.isfinite().all()):
             raise WeightsError(f"statistics of {self._count} vectors of a teacher are not finite; nothing to train on.")
         std_D = (self._squares_D / self._count).sqrt()
-        floor = FLOOR * std_D.median()
-        if floor == 0:
+        median = std_D.median()
+        if median == 0:
             raise WeightsError("more than half of a teacher's coordinates never vary: its weights are broken.")
+        floor = share * median
         low = int((std_D < floor).sum())
         return Statistics(self._mean_D.float(), std_D.clamp_min(floor).float(), self._count, low)
 

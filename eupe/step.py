@@ -1,22 +1,27 @@
 """One training step: every teacher looks once, every student learns from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from eupe.augment import shrink
+from eupe.average import Average
 from eupe.config import Stage
 from eupe.losses import teacher_loss, total
 from eupe.optim import Guard
+from eupe.parallel import synchronise
 from eupe.sampling import scales
 from eupe.statistics import Statistics
 from eupe.students import Learner, rescaling
 from eupe.teachers import Lesson, Teacher
-from evals.device import autocast
+from evals.device import autocast, torch_generator
+
+_DROP = 13
+"""Stream of draws of what networks drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,12 @@ class Pupil:
     """The learner, or what averages its gradients over processes."""
     optimiser: torch.optim.Optimizer
     guard: Guard
+    average: Average | None = None
 
 
 def sides_of(stage: Stage, step: int) -> tuple[int, int | None]:
     """(side of the students, side of the teachers or None for their own) of a step, the same on every process."""
-    if len(stage.sides) == 1 and not stage.teacher_sides:
-        return stage.sides[0], None
-    student, teacher = scales(stage.seed, step, stage.sides)
-    return student, teacher
+    return scales(stage.seed, step, stage.sides, stage.teacher_sides)
 
 
 def train_step(
@@ -63,30 +66,72 @@ def train_step(
     teachers: Mapping[str, Teacher],
     standards: Mapping[str, Standard],
     pupils: Mapping[str, Pupil],
+    clean_B3SS: Float[Tensor, "B 3 S S"] | None = None,
 ) -> dict[str, Tensor]:
     """Train every student on this process's share of a step; scalars by name, still on the device.
 
+    Teachers see the same images, or `clean_B3SS` where there are any.
     Micro-batches are equal in size, so accumulating their gradients is the gradient of the whole share.
     """
     student_side, teacher_side = sides_of(stage, step)
     parts: tuple[Tensor, ...] = torch.split(images_B3SS, stage.micro or len(images_B3SS))
     assert len({len(part) for part in parts}) == 1, "the planner checks that micro-batches are equal"
+    taught = parts if clean_B3SS is None else torch.split(clean_B3SS, len(parts[0]))
     sums: dict[str, Tensor] = {}
-    for at, part in enumerate(parts):
-        with torch.no_grad():
-            targets = _targets(part, teacher_side, teachers, standards)
-        given = shrink(part, student_side)
-        for pupil in pupils.values():
-            last = at == len(parts) - 1
-            for key, value in _learn(stage, step, pupil, given, targets, share=1 / len(parts), sync=last).items():
-                sums[key] = sums.get(key, torch.zeros_like(value)) + value / len(parts)
+    with _dropping(stage, step, pupils, images_B3SS.device):
+        for at, (part, seen) in enumerate(zip(parts, taught, strict=True)):
+            with torch.no_grad():
+                targets = _targets(seen, teacher_side, teachers, standards)
+            given = shrink(part, student_side)
+            for pupil in pupils.values():
+                last = at == len(parts) - 1
+                for key, value in _learn(stage, step, pupil, given, targets, share=1 / len(parts), sync=last).items():
+                    sums[key] = sums.get(key, torch.zeros_like(value)) + value / len(parts)
     rate = stage.rate.at(step, stage.batch)
     for name, pupil in pupils.items():
         if step < stage.heads_only:
             # Dropped after the backward pass, not frozen before it: what averages gradients wants every one of them.
             pupil.learner.backbone.zero_grad(set_to_none=True)
         sums[f"{name}/gradient"] = pupil.guard.step(rate)
+        if pupil.average is not None:
+            pupil.average.update()
     return sums
+
+
+def warm_up(
+    stage: Stage,
+    images: int,
+    device: torch.device,
+    teachers: Mapping[str, Teacher],
+    standards: Mapping[str, Standard],
+    pupils: Mapping[str, Pupil],
+) -> None:
+    """Every pair of sides that the stage can draw, once, on blank images: what compiles, compiles now.
+
+    `images` a process takes at once. Gradients are dropped; nothing is learned.
+    """
+    blank = torch.zeros(images, 3, stage.canvas, stage.canvas, device=device)
+    for teacher_side in stage.teacher_sides or (None,):
+        with torch.no_grad():
+            targets = _targets(blank, teacher_side, teachers, standards)
+        for side in stage.sides:
+            for pupil in pupils.values():
+                _learn(stage, 0, pupil, shrink(blank, side), targets, share=1.0, sync=True)
+                pupil.learner.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _dropping(stage: Stage, step: int, pupils: Mapping[str, Pupil], device: torch.device) -> Iterator[None]:
+    """For students that drop paths: torch's own stream is that of the step and process, and then put back.
+
+    A run that goes on drops the same.
+    """
+    if not any(pupil.learner.drops for pupil in pupils.values()):
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(torch_generator(stage.seed, step, distributed.get_rank(), _DROP).initial_seed())
+        yield
 
 
 def _targets(
@@ -109,16 +154,14 @@ def _learn(
     sync: bool,
 ) -> dict[str, Tensor]:
     """Forward and backward of one student on one micro-batch."""
-    waits: Any = pupil.wrapped
     factors = rescaling(pupil.learner.rope_blocks, stage.rope_rescale, stage.seed, step)
     if factors is not None:
-        factors = factors.to(images_B3SS.device)
-    if hasattr(waits, "require_backward_grad_sync"):
-        waits.require_backward_grad_sync = sync
+        factors = factors.to(images_B3SS.device, non_blocking=True)
+    synchronise(pupil.wrapped, sync)
     with autocast(images_B3SS.device, stage.dtype):
         said = pupil.wrapped(images_B3SS, factors)
     losses = {
-        name: teacher_loss(said[name][0], said[name][1], target.cls_BD, target.patches_BHWD)
+        name: teacher_loss(said[name][0], said[name][1], target.cls_BD, target.patches_BHWD, stage.loss)
         for name, target in targets.items()
     }
     weights = {name: (config.cls_weight, config.patch_weight) for name, config in stage.teachers.items()}

@@ -6,11 +6,12 @@ it can leave none of them out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
 from jaxtyping import Float
+from timm.layers.drop import DropPath
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
@@ -21,6 +22,10 @@ from evals.encoders.tokens import rope_blocks, run_tokens
 from evals.encoders.weights import seeded
 from evals.types import Ask
 
+_DROPPED = (
+    *("drop_rate", "drop_path_rate", "attn_drop_rate"),
+    *("pos_drop_rate", "patch_drop_rate", "proj_drop_rate"),
+)
 _RESCALE = 7
 """Stream of draws of the rotary rescaling."""
 
@@ -33,9 +38,14 @@ class Architecture:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What differs from timm's own configuration of it (width, depth, heads, ...)."""
 
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """The options that the trained network still has: all but what is dropped in training."""
+        return {key: value for key, value in self.options.items() if key not in _DROPPED}
+
     def build(self) -> nn.Module:
         """The network with fresh weights from torch's current stream."""
-        flexible: dict[str, Any] = {} if self.model.startswith("convnext") else {"dynamic_img_size": True}
+        flexible: dict[str, Any] = {"dynamic_img_size": True} if self.model.startswith("vit") else {}
         network: nn.Module = timm.create_model(self.model, num_classes=0, **flexible, **self.options)
         return network
 
@@ -46,6 +56,10 @@ class Target:
 
     cls_dim: int | None
     patch_dim: int
+
+    def asked(self, cls: Literal["global", "none"]) -> "Target":
+        """What a student is asked for that has a class token, or says none."""
+        return self if cls == "global" else Target(None, self.patch_dim)
 
 
 class Learner(nn.Module):
@@ -58,10 +72,11 @@ class Learner(nn.Module):
     def __init__(self, network: nn.Module, targets: Mapping[str, Target], hidden: int) -> None:
         super().__init__()
         self.backbone = network
-        self._convolutional = isinstance(network, ConvNeXt)
+        self.convolutional = isinstance(network, ConvNeXt)
         width = int(self.backbone.num_features)
         self.width, self.rope_blocks = width, rope_blocks(network)
-        self.patch = 32 if self._convolutional else int(self.backbone.patch_embed.patch_size[0])
+        self.patch = 32 if self.convolutional else int(self.backbone.patch_embed.patch_size[0])
+        self.drops = any(_drops(module) for module in network.modules())
         self.heads = nn.ModuleDict({name: _heads(width, hidden, target) for name, target in targets.items()})
         mean, std = NORMALISATIONS["imagenet"]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -83,7 +98,7 @@ class Learner(nn.Module):
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B H W D"]]:
         """Class token (of a ConvNeXt: the norm of the mean of its map) and patch tokens after the final norm."""
         normalised = (images_B3YX - self.mean) / self.std
-        if self._convolutional:
+        if self.convolutional:
             map_BDHW = self.backbone.forward_features(normalised)
             pooled_BD: Tensor = self.backbone.forward_head(map_BDHW, pre_logits=True)
             return pooled_BD, self.backbone.head.norm(map_BDHW).permute(0, 2, 3, 1)
@@ -108,6 +123,11 @@ def rescaling(blocks: int, factor: float, *keys: int) -> Float[Tensor, " L"] | N
         return None
     draws = torch.rand(blocks, generator=torch_generator(*keys, _RESCALE), dtype=torch.float64)
     return (factor ** (2 * draws - 1)).float()
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether it draws from torch's own stream."""
+    return (isinstance(module, DropPath) and module.drop_prob > 0) or (isinstance(module, nn.Dropout) and module.p > 0)
 
 
 def _heads(width: int, hidden: int, target: Target) -> nn.ModuleDict:

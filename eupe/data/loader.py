@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,24 +27,36 @@ class Batch:
     images_B3SS: UInt8[Tensor, "B 3 S S"]
     broken: tuple[str, ...]
     """What could not be read, with the reason; the next image of its source took its place."""
+    clean_B3SS: UInt8[Tensor, "B 3 S S"] | None = None
+    """What teachers see in place of the crops, where that is something else."""
+
+    def on(self, device: torch.device) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B 3 S S"] | None]:
+        """Both as RGB in [0, 1] on a device."""
+        crops = self.images_B3SS.to(device, non_blocking=True).float() / 255
+        clean = None if self.clean_B3SS is None else self.clean_B3SS.to(device, non_blocking=True).float() / 255
+        return crops, clean
 
 
-class Crops(Dataset[tuple[Tensor, tuple[str, ...]]]):
+Sample = tuple[Tensor, Tensor | None, tuple[str, ...]]
+"""Crop, what teachers see in its place, what was broken."""
+
+
+class Crops(Dataset[Sample]):
     """Augmented crops by (source, item, position): the same for every number of workers and processes."""
 
     def __init__(self, sources: Sequence[Source], augment: Augment, side: int, seed: int) -> None:
         self._sources, self._augment, self._side, self._seed = sources, augment, side, seed
 
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, tuple[str, ...]]:
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
         which, item, position = key
         image, broken = _whole(self._sources[which], item)
         draws = torch_generator(self._seed, _AUGMENT, position)
-        return self._augment(image, self._side, draws), broken
+        return *self._augment(image, self._side, draws), broken
 
 
 def batches(crops: Crops, sampler: StepSampler, *, workers: int, pin: bool, prefetch: int = 4) -> Iterator[Batch]:
     """The batches of the sampler, in order."""
-    loader: DataLoader[tuple[Tensor, tuple[str, ...]]] = DataLoader(
+    loader: DataLoader[Sample] = DataLoader(
         crops,
         batch_sampler=sampler,
         num_workers=workers,
@@ -54,8 +66,8 @@ def batches(crops: Crops, sampler: StepSampler, *, workers: int, pin: bool, pref
         persistent_workers=bool(workers),
         worker_init_fn=_one_thread if workers else None,
     )
-    for images_B3SS, broken in loader:
-        yield Batch(images_B3SS, broken)
+    for images_B3SS, clean_B3SS, broken in loader:
+        yield Batch(images_B3SS, broken, clean_B3SS)
 
 
 def _whole(source: Source, item: int) -> tuple[Tensor, tuple[str, ...]]:
@@ -69,9 +81,10 @@ def _whole(source: Source, item: int) -> tuple[Tensor, tuple[str, ...]]:
     raise DataError(f"{_LOOK_AHEAD} images in a row cannot be read, the first: {broken[0]}")
 
 
-def _collate(samples: Sequence[tuple[Tensor, tuple[str, ...]]]) -> tuple[Tensor, tuple[str, ...]]:
-    images, broken = zip(*samples, strict=True)
-    return torch.stack(images), tuple(line for lines in broken for line in lines)
+def _collate(samples: Sequence[Sample]) -> Sample:
+    images, clean, broken = zip(*samples, strict=True)
+    taught = None if clean[0] is None else torch.stack(clean)
+    return torch.stack(images), taught, tuple(line for lines in broken for line in lines)
 
 
 def _one_thread(worker: int) -> None:

@@ -1,19 +1,28 @@
 """From the sources of a configuration to lists of images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 from eupe.config import SourceConfig
-from eupe.data import folder, parquet, tars
 from eupe.data.base import Source
-
-_KINDS: Mapping[str, Callable[[str, Path], Source]] = {
-    "folder": folder.open_source,
-    "tars": tars.open_source,
-    "parquet": parquet.open_source,
-}
+from evals.errors import UnavailableError
 
 
 def open_sources(configs: Mapping[str, SourceConfig]) -> list[Source]:
-    """Every source, in the order of the configuration. Raises DataError for one that is not there."""
-    return [_KINDS[config.kind](name, Path(config.root).expanduser()) for name, config in configs.items()]
+    """Every source, in the order of the configuration.
+
+    Raises DataError for one that is not there, UnavailableError where the package that reads it is not.
+    """
+    return [_opened(name, config) for name, config in configs.items()]
+
+
+def _opened(name: str, config: SourceConfig) -> Source:
+    try:
+        kind = import_module(f"eupe.data.{config.kind}")
+    except ImportError as error:
+        raise UnavailableError(
+            "package", f"source {name} of kind {config.kind} needs a package: pip install {error.name}"
+        ) from error
+    source: Source = kind.open_source(name, Path(config.root).expanduser())
+    return source

@@ -1,4 +1,8 @@
-"""Source `parquet`: Hugging Face image data sets as parquet files (column `image`, a struct with `bytes`)."""
+"""Source `parquet`: Hugging Face image data sets as parquet files (column `image`, a struct with `bytes`).
+
+A row group is what can be read at once, so an image costs the reading of its group: data sets of images are written
+with groups of about a hundred rows.
+"""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -61,8 +65,7 @@ def open_source(name: str, root: Path) -> Parquet:
             meta = pyarrow.parquet.read_metadata(path)
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"source {name}: {path} is no parquet file: {error}") from error
-        if COLUMN not in meta.schema.to_arrow_schema().names:
-            raise DataError(f"source {name}: {path} has no column `{COLUMN}`.")
+        _check_column(f"source {name}: {path}", meta.schema.to_arrow_schema())
         for group in range(meta.num_row_groups):
             total += meta.row_group(group).num_rows
             groups.append((path, group))
@@ -73,7 +76,20 @@ def open_source(name: str, root: Path) -> Parquet:
     return Parquet(name, tuple(groups), tuple(ends), digest_of(names))
 
 
+def _check_column(where: str, schema: pyarrow.Schema) -> None:
+    """Raises DataError where there is no column of images."""
+    if COLUMN not in schema.names:
+        raise DataError(f"{where} has no column `{COLUMN}`; it has: {', '.join(schema.names) or 'none'}.")
+    kind = schema.field(COLUMN).type
+    inner = kind.field("bytes").type if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+    if not (pyarrow.types.is_binary(inner) or pyarrow.types.is_large_binary(inner)):
+        raise DataError(
+            f"{where}: column `{COLUMN}` must hold the bytes of image files, or a struct with them; it holds {kind}."
+        )
+
+
 @lru_cache(maxsize=2)
 def _group(path: Path, group: int) -> pyarrow.ChunkedArray:
     """The images of a row group; neighbours in a file are often asked for together."""
-    return pyarrow.parquet.ParquetFile(path).read_row_group(group, columns=[COLUMN])[COLUMN]
+    # Without threads of its own: the process may have been forked.
+    return pyarrow.parquet.ParquetFile(path).read_row_group(group, columns=[COLUMN], use_threads=False)[COLUMN]

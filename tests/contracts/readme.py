@@ -26,7 +26,8 @@ def generate(readme: str) -> str:
 
 def tree() -> str:
     """Every tracked source and configuration file with the first sentence of its docstring or comment."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "evals", "leaderboard", "eupe", "configs"]
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    command += ["evals", "leaderboard", "eupe", "configs"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     lines, seen = ["```"], set()
     # Files of a folder before its folders.

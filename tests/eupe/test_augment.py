@@ -1,6 +1,7 @@
 """The augmentation: each change happens as often as its number says, and draws belong to the sample."""
 
 import torch
+from torchvision.transforms.v2 import functional as tv
 
 from eupe.augment import Augment, shrink
 
@@ -25,9 +26,9 @@ def image() -> torch.Tensor:
 def share(**settings: object) -> float:
     """How often the image comes out changed."""
     augment = Augment(**{**NEVER, **settings})  # type: ignore[arg-type]
-    same = augment(image(), 32, torch.Generator().manual_seed(0)) if settings == {} else image()
+    same = augment(image(), 32, torch.Generator().manual_seed(0))[0] if settings == {} else image()
     changed = [
-        not torch.equal(augment(image(), 32, torch.Generator().manual_seed(seed)), same) for seed in range(COUNT)
+        not torch.equal(augment(image(), 32, torch.Generator().manual_seed(seed))[0], same) for seed in range(COUNT)
     ]
     return sum(changed) / COUNT
 
@@ -69,9 +70,9 @@ def test_crops_keep_the_share_of_the_area_that_they_say() -> None:
 def test_the_sample_alone_decides() -> None:
     """The same generator gives the same crop; torch's own stream is neither read nor moved."""
     before = torch.get_rng_state()
-    one, again = (Augment()(image(), 16, torch.Generator().manual_seed(5)) for _ in range(2))
+    one, again = (Augment()(image(), 16, torch.Generator().manual_seed(5))[0] for _ in range(2))
     assert torch.equal(one, again)
-    assert not torch.equal(one, Augment()(image(), 16, torch.Generator().manual_seed(6)))
+    assert not torch.equal(one, Augment()(image(), 16, torch.Generator().manual_seed(6))[0])
     assert torch.equal(before, torch.get_rng_state())
     assert one.dtype == torch.uint8
 
@@ -84,3 +85,16 @@ def test_shrinking_stays_in_range_and_leaves_its_own_size_alone() -> None:
     assert small.shape == (1, 3, 8, 8)
     assert 0 <= float(small.min()) <= float(small.max()) <= 1
     assert shrink(images, 32) is images
+
+
+def test_teachers_see_the_same_or_the_crop_without_colours() -> None:
+    """Shared by default; clean is the very crop and mirror of the student, which still has its own changes."""
+    always = {**NEVER, "solarize": 1.0, "scale": (0.3, 0.5), "flip": 0.5}
+    for seed in range(6):
+        shared, nothing = Augment(**always)(image(), 16, torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+        changed, clean = Augment(**always, teacher="clean")(image(), 16, torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+        assert nothing is None
+        assert clean is not None
+        assert torch.equal(shared, changed)
+        assert torch.equal(tv.solarize(clean, 128.0), changed)
+        assert not torch.equal(clean, changed)

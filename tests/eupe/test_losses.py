@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from eupe.losses import teacher_loss, total
+from eupe.align import resize_map
+from eupe.losses import Loss, teacher_loss, total
 
 
 def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -77,3 +78,38 @@ def test_teachers_add_up() -> None:
     one, other = (teacher_loss(None, z_p, None, drawn(2, 4, 4, 8, seed=seed)) for seed in (1, 2))
     whole = total({"a": one, "b": other}, {"a": (1.0, 1.0), "b": (1.0, 2.0)})
     assert whole.item() == pytest.approx((one.patch() + 2 * other.patch()).item(), abs=1e-6)
+
+
+def test_cosine_of_whole_maps_and_other_weights_are_there_to_compare() -> None:
+    """Counted by hand: the maps (1, 0, 0, 2) and (1, 1, 0, -1) have the product -1 and lengths of roots of 5 and 3."""
+    z_p, y_p = torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]]), torch.tensor([[[[1.0, 1.0], [0.0, -1.0]]]])
+    loss = teacher_loss(None, z_p, None, y_p, Loss(over="map", cosine=2.0, smooth_l1=3.0, beta=2.0))
+    assert loss.patch_cosine.item() == pytest.approx(1 + 1 / 15**0.5)
+    # Distances 0, 1, 0, 3: 1 / (2 x 2) and 3 - 2 / 2, over four numbers.
+    assert loss.patch_smooth_l1.item() == pytest.approx((0.25 + 2) / 4)
+    assert loss.total().item() == pytest.approx(2 * loss.patch_cosine.item() + 3 * loss.patch_smooth_l1.item())
+
+
+@pytest.mark.parametrize(("grid", "side"), [("student", 8), ("teacher", 4)])
+def test_maps_can_meet_on_the_grid_of_either(grid: str, side: int) -> None:
+    """The other one is resized to it, finer or not."""
+    z_p, y_p = drawn(1, 8, 8, 4, seed=0), drawn(1, 4, 4, 4, seed=1)
+    wanted = teacher_loss(None, resize_map(z_p, (side, side)), None, resize_map(y_p, (side, side)))
+    found = teacher_loss(None, z_p, None, y_p, Loss(grid=grid))  # type: ignore[arg-type]
+    assert found.total().item() == pytest.approx(wanted.total().item(), abs=1e-6)
+
+
+def test_forms_of_the_cosine_have_one_gradient() -> None:
+    """1 - cos, -cos and half the squared distance of unit vectors differ by constants."""
+    z, y = drawn(5, 8, seed=0).requires_grad_(), drawn(5, 8, seed=1)
+    unit_z, unit_y = (torch.nn.functional.normalize(each, dim=-1) for each in (z, y))
+    others = (-(unit_z * unit_y).sum(-1).mean(), 0.5 * (unit_z - unit_y).square().sum(-1).mean())
+    (ours,) = torch.autograd.grad(teacher_loss(z, drawn(5, 1, 1, 2, seed=2), y, drawn(5, 1, 1, 2, seed=3)).cls, z)
+    for other in others:
+        torch.testing.assert_close(torch.autograd.grad(other, z, retain_graph=True)[0], ours)
+
+
+def test_a_student_without_class_token_has_no_class_term() -> None:
+    """Also where the teacher has one."""
+    z_p, y_p = drawn(2, 4, 4, 8, seed=0), drawn(2, 4, 4, 8, seed=1)
+    assert teacher_loss(None, z_p, drawn(2, 8, seed=2), y_p).cls is None

@@ -55,15 +55,37 @@ def test_starting_later_is_the_same_stream() -> None:
 
 def test_sources_come_as_often_as_asked() -> None:
     """Whole batches of the second source at 10 %, within three deviations."""
-    counts = Counter(Mixture((1, 1), (0.9, 0.1), 0).source(step) for step in range(4000))
+    drawn = [Mixture((1, 1), (0.9, 0.1), 0).sources(step, 3) for step in range(4000)]
+    assert all(len(set(sources)) == 1 for sources in drawn)
+    counts = Counter(int(sources[0]) for sources in drawn)
     assert abs(counts[1] / 4000 - 0.1) < 3 * (0.1 * 0.9 / 4000) ** 0.5
+
+
+def test_sources_can_be_mixed_within_a_batch() -> None:
+    """Every image is drawn by itself, at the same shares, and is an item of its source."""
+    mixture = Mixture((1000, 7), (0.9, 0.1), 0, whole=False)
+    sources, items = (
+        np.concatenate(parts) for parts in zip(*(mixture.items(step, 40) for step in range(100)), strict=True)
+    )
+    assert abs((sources == 1).mean() - 0.1) < 3 * (0.1 * 0.9 / 4000) ** 0.5
+    assert {0, 1} == set(mixture.items(0, 40)[0])
+    assert items[sources == 1].max() == 6
+    assert items[sources == 0].max() > 900
 
 
 def test_scales_of_student_and_teacher_are_independent() -> None:
     """Nine pairs, each about as often as another, and the same at every call."""
-    picks = [scales(0, step, (256, 384, 512)) for step in range(3600)]
-    assert picks == [scales(0, step, (256, 384, 512)) for step in range(3600)]
+    sides = (256, 384, 512)
+    picks = [scales(0, step, sides, sides) for step in range(3600)]
+    assert picks == [scales(0, step, sides, sides) for step in range(3600)]
     counts = Counter(picks)
     assert len(counts) == 9
     # Binomial: 400 expected, 19 the deviation.
     assert all(abs(count - 400) < 5 * 19 for count in counts.values())
+
+
+def test_each_side_is_drawn_from_its_own_list() -> None:
+    """A teacher that stays at its own size is given none, whatever the student draws."""
+    assert {scales(0, step, (256, 384), (64,)) for step in range(50)} == {(256, 64), (384, 64)}
+    assert {scales(0, step, (256,), (64, 96)) for step in range(50)} == {(256, 64), (256, 96)}
+    assert {scales(0, step, (256, 384), ()) for step in range(50)} == {(256, None), (384, None)}

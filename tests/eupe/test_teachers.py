@@ -1,14 +1,19 @@
 """Teachers: what they say, and that they cannot learn."""
 
+from functools import cache
+from typing import Any, cast
+
 import pytest
 import torch
 
+from eupe.compose import compose
+from eupe.parallel import halve
 from eupe.teachers import Teacher
-from evals.encoders.load import load
+from evals.encoders.load import blueprint, load
 from evals.encoders.registry import resolve
 from evals.errors import UsageError
 from evals.files import DigestMemo
-from evals.types import Encoder
+from evals.types import Encoder, TextAlignedEncoder
 
 
 def encoder(name: str) -> Encoder:
@@ -57,3 +62,30 @@ def test_an_encoder_that_could_learn_is_refused() -> None:
     model.get_parameter("model.norm.weight").requires_grad_(True)
     with pytest.raises(UsageError, match=r"teacher t is not frozen: model\.norm\.weight and 0 more"):
         Teacher("t", model, side=64)
+
+
+@pytest.mark.parametrize(("cls", "meets"), [("projected", True), ("global", False), ("none", False), ("mean", False)])
+def test_which_target_meets_text(cls: str, meets: bool) -> None:
+    """Of a PE the projected vector, which is what its text tower compares with, in bf16 too; not the one before it."""
+    model = PE()
+    halve(model, "bf16")
+    teacher = Teacher("pe", model, side=28, cls=cls)
+    assert teacher.meets_text() == meets
+    assert teacher.target().cls_dim == {"projected": 512, "global": 192, "mean": 192, "none": None}[cls]
+
+
+def test_the_paper_s_global_expert_teaches_in_text_space() -> None:
+    """The default of PE-core-G is the 1280 numbers that zero-shot uses, not the 1536 before the projection."""
+    order = compose(["recipe=stage1", "sources.web.root=a", "sources.imagenet.root=b"])
+    config = order.stage.teachers["pe-core-g"]
+    model = cast("Any", blueprint(resolve(config.encoder)))
+    assert config.cls in model.structure.alternatives
+    assert model.trunk.get_classifier().out_features == 1280
+
+
+@cache
+def PE() -> TextAlignedEncoder:
+    """The smallest PE with a text tower, with random weights."""
+    model = encoder("pe-core-t")
+    assert isinstance(model, TextAlignedEncoder)
+    return model

@@ -2,23 +2,24 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eupe.checkpoint import checkpoints
 from eupe.config import Stage
 from eupe.log import Log
 from eupe.log import read as read_log
 from eupe.processes import Stop, World
+from eupe.step import train_step
+from eupe.teachers import Lesson, Teacher
 from eupe.train import Run, set_up, train
 from evals.context import silent_bar
-from evals.errors import DataError, NumericsError, ResultsError
-from tests.eupe.tiny import pictures, stage
+from evals.errors import DataError, NumericsError, ResultsError, UsageError
+from tests.eupe.tiny import SIDE, pictures, stage
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -74,48 +75,69 @@ def test_twenty_steps_are_ten_and_ten(root: Path, tmp_path: Path) -> None:
     assert lines[-1]["vit/loss"] < lines[0]["vit/loss"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from eupe import train as module
-from eupe.processes import Stop, world
-from evals.context import silent_bar
-from tiny import stage
-torch.set_num_threads(1)
-inner = module.train_step
-def killed(stage, step, *rest):
-    if step == 13:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return inner(stage, step, *rest)
-module.train_step = killed
-with world("cpu") as here:
-    run = module.set_up(stage(Path(sys.argv[2]), saving={"every": 5}), Path(sys.argv[1]), here, silent_bar)
-    module.train(run, None, silent_bar, Stop())
-"""
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_resuming_is_exact_while_only_heads_learn(root: Path, tmp_path: Path, name: str) -> None:
+    """A checkpoint also holds the moments of what does not learn yet, of either optimiser, and the average."""
+    config = stage(root, optimisation={"name": name}, heads_only=4, average=0.9, saving={"every": 3})
+    straight = go(config, tmp_path / "a", until=6)
+    go(config, tmp_path / "b", until=3)
+    again = go(config, tmp_path / "b", until=6)
+    assert same(straight, again)
+    for student, pupil in straight.pupils.items():
+        other = again.pupils[student]
+        assert pupil.average is not None
+        assert other.average is not None
+        assert all(torch.equal(value, other.average.weights[key]) for key, value in pupil.average.weights.items())
+        steps = [float(state.get("step", 0)) for state in pupil.optimiser.state.values()]
+        assert sorted(set(steps)) == ([2, 6] if name == "adamw" else [0])
 
 
-def _script(text: str, folder: Path, root: Path, *launcher: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of its own that finds the tiny stand-ins."""
-    folder.mkdir(parents=True)
-    script = folder / "script.py"
-    script.write_text(text)
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
-    return subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder), str(root)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-    )
+def test_how_a_run_goes_may_change_when_it_goes_on(root: Path, tmp_path: Path) -> None:
+    """Micro-batches, logging, saving and the steps that are passed over are not part of what a run is."""
+    go(stage(root), tmp_path, until=1)
+    run = go(stage(root, micro=4, skip=[[1, 4]], log_every=2, saving={"every": 7}), tmp_path, until=6)
+    assert run.done == 6
+    assert [line["step"] for line in read_log(tmp_path)] == [0, 5]
 
 
-def test_a_killed_run_goes_on_exactly(root: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle: the next start goes on from the last whole checkpoint to the same bits."""
-    straight = go(stage(root, saving={"every": 5}), tmp_path / "a")
-    ended = _script(KILLED, tmp_path / "b", root)
-    assert ended.returncode == -signal.SIGKILL
-    assert checkpoints(tmp_path / "b")
-    assert same(straight, go(stage(root, saving={"every": 5}), tmp_path / "b"))
+def test_a_batch_that_does_not_divide_is_refused(root: Path, tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(UsageError, match="a batch of 8 does not divide into 1 processes and micro-batches of 3"):
+        go(stage(root, micro=3), tmp_path)
+
+
+def test_a_step_does_not_wait_for_its_device(root: Path, tmp_path: Path) -> None:
+    """After the first step of its shapes no number is read from a tensor, whatever the students."""
+
+    class Reads(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            Reads.found += function is torch.ops.aten._local_scalar_dense.default
+            return function(*args, **(kwargs or {}))
+
+    run = go(stage(root, average=0.9), tmp_path, until=1)
+    images = torch.rand(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with Reads():
+        train_step(run.stage, 1, images, run.teachers, run.standards, run.pupils)
+        assert Reads.found == 0
+        run.pupils["vit"].guard.check()
+    assert Reads.found == 1
+
+
+def test_teachers_look_once_for_all_students(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two students and two micro-batches: each teacher sees two batches of four."""
+    seen: list[tuple[str, int]] = []
+    inner = Teacher.__call__
+
+    def counted(teacher: Teacher, images: torch.Tensor) -> Lesson:
+        seen.append((teacher.name, len(images)))
+        return inner(teacher, images)
+
+    run = set_up(stage(root, micro=4), tmp_path, ALONE, silent_bar)
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    train(run, None, silent_bar, Stop(), until=1)
+    assert seen == [("vit", 4), ("pixels", 4)] * 2
 
 
 def test_a_stop_is_saved_at_once(root: Path, tmp_path: Path) -> None:
@@ -153,7 +175,7 @@ def test_another_configuration_does_not_go_on(
     root: Path, tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
     """A folder holds one run; what changed is named."""
-    go(stage(root), tmp_path, until=10)
+    go(stage(root), tmp_path, until=1)
     with pytest.raises(ResultsError, match=words):
         go(stage(root, **changes), tmp_path)
 
@@ -161,7 +183,7 @@ def test_another_configuration_does_not_go_on(
 def test_other_images_do_not_go_on(tmp_path: Path) -> None:
     """A picture more is another data index."""
     folder = pictures(tmp_path / "pictures", 20)
-    go(stage(folder), tmp_path / "run", until=10)
+    go(stage(folder), tmp_path / "run", until=1)
     (folder / "zzz.png").write_bytes((folder / "000.png").read_bytes())
     with pytest.raises(ResultsError, match="the images of a source"):
         go(stage(folder), tmp_path / "run")
@@ -215,7 +237,7 @@ def test_a_nan_in_one_student_leaves_the_others_alone(
 
 def test_a_full_disk_keeps_the_last_checkpoint(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was saved before stays, nothing half-written is left, and the message says so."""
-    go(stage(root), tmp_path, until=10)
+    go(stage(root), tmp_path, until=1)
     before = checkpoints(tmp_path)
 
     def full(*args: object, **more: object) -> None:
@@ -223,7 +245,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(root: Path, tmp_path: Path, monke
 
     monkeypatch.setattr("eupe.checkpoint.state_dict_saver.save", full)
     with pytest.raises(ResultsError, match=r"No space left.*the last one stays"):
-        go(stage(root), tmp_path)
+        go(stage(root), tmp_path, until=2)
     assert checkpoints(tmp_path) == before
     assert not list(tmp_path.glob(".*partial"))
 
@@ -235,36 +257,3 @@ def test_teachers_are_never_saved(root: Path, tmp_path: Path) -> None:
     assert any(key.startswith("heads.vit.cls") for key in keys)
     assert all(key.startswith(("backbone.", "heads.")) for key in keys)
     assert set(run.state()) == set(run.pupils)
-
-
-RANKS = """
-import sys
-from pathlib import Path
-import torch
-from eupe.log import Log
-from eupe.processes import Stop, world
-from eupe.train import set_up, train
-from evals.context import silent_bar
-from tiny import stage
-torch.set_num_threads(1)
-folder, root = Path(sys.argv[1]), Path(sys.argv[2])
-with world("cpu") as here:
-    run = set_up(stage(root), folder, here, silent_bar)
-    train(run, Log(folder, "t") if here.first else None, silent_bar, Stop())
-    weights = [value.flatten() for value in run.pupils["vit"].learner.state_dict().values()]
-    torch.save(torch.cat(weights), folder / f"rank{here.rank}.pt")
-"""
-
-
-def test_two_processes_are_one(root: Path, tmp_path: Path) -> None:
-    """Same global batches: first loss and gradient to 1e-6, the twentieth to 1e-4; both hold the same weights."""
-    go(stage(root), tmp_path / "one")
-    ended = _script(RANKS, tmp_path / "two", root, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    assert ended.returncode == 0, ended.stderr.decode()[-2000:]
-    one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
-    ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    assert torch.equal(*ranks)
-    for student in ("vit", "convnext"):
-        for key in (f"{student}/loss", f"{student}/vit/patch", f"{student}/gradient"):
-            assert one[0][key] == pytest.approx(two[0][key], rel=1e-6)
-            assert one[19][key] == pytest.approx(two[19][key], rel=1e-4)

@@ -28,7 +28,7 @@ def raw_stage(root: Path, **changes: Any) -> dict[str, Any]:
     return {
         "name": "tiny",
         "teachers": {
-            "vit": {"encoder": "eupe-vit-t", "side": SIDE, "weights": "random"},
+            "vit": {"encoder": "timm:test_vit.r160_in1k", "side": SIDE, "weights": "random"},
             "pixels": {"encoder": "pixels", "side": SIDE, "cls": "none"},
         },
         "students": {
@@ -48,6 +48,7 @@ def raw_stage(root: Path, **changes: Any) -> dict[str, Any]:
         "dtype": "fp32",
         "workers": 0,
         "log_every": 1,
+        "peak": None,
         **changes,
     }
 

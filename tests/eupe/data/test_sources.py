@@ -1,6 +1,11 @@
 """Sources of images: the same pictures as files, in tar shards and in parquet."""
 
+import gzip
 import io
+import multiprocessing
+import os
+import pickle
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+from eupe.config import SourceConfig
 from eupe.data import folder, parquet, tars
 from eupe.data.base import Source, pixels
-from evals.errors import DataError
+from eupe.data.open import open_sources
+from evals.context import silent_bar
+from evals.errors import DataError, UnavailableError
 
 COUNT = 7
 
@@ -48,6 +56,7 @@ def as_tars(root: Path, contents: list[bytes]) -> None:
                     info = tarfile.TarInfo(name)
                     info.size = len(data)
                     archive.addfile(info, io.BytesIO(data))
+    tars.make_index(root, silent_bar)
 
 
 def as_parquet(root: Path, contents: list[bytes]) -> None:
@@ -110,16 +119,125 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         pixels(tars.open_source("y", tmp_path / "y"), 2)
 
 
-def test_an_index_is_made_once_and_again_for_another_shard(tmp_path: Path) -> None:
-    """The index beside a shard serves the next opening; a shard that was written later is indexed anew."""
+def test_shards_want_an_index_that_is_theirs(tmp_path: Path) -> None:
+    """Absent, broken, of another folder, of shards that changed or are gone: each is said, with what makes it anew."""
+    root = tmp_path / "x"
+    as_tars(root, pictures())
+    index, about = (root / "index.npy").read_bytes(), (root / "index.json").read_bytes()
+
+    def refused(words: str) -> None:
+        tars._entries.cache_clear()
+        with pytest.raises(DataError, match=rf"source web: .*{words}.*eupe-train index .*x"):
+            tars.open_source("web", root)
+        (root / "index.npy").write_bytes(index)
+        (root / "index.json").write_bytes(about)
+
+    (root / "index.npy").unlink()
+    refused("have no index")
+    (root / "index.npy").write_bytes(index[:100])
+    refused("cannot be read")
+    np.save(root / "index.npy", np.zeros((3, 2)))
+    refused(r"cannot be read \(it holds float64")
+    np.save(root / "index.npy", np.zeros(3, tars.ENTRY))
+    refused("is not the one that its index.json describes")
+    (root / "index.json").write_text("[]")
+    refused("index.json cannot be read")
+    (root / "1.tar").rename(tmp_path / "1.tar")
+    refused("1.tar was indexed and is gone")
+    (tmp_path / "1.tar").rename(root / "2.tar")
+    refused("2.tar changed after it was indexed")
+    (root / "2.tar").rename(root / "1.tar")
+    tars._entries.cache_clear()
+    assert len(tars.open_source("web", root)) == COUNT
+    later = (root / "index.npy").stat().st_mtime_ns + 10**9
+    os.utime(root / "0.tar", ns=(later, later))
+    refused("0.tar changed after it was indexed")
+
+
+def test_shards_that_are_not_whole_are_not_indexed(tmp_path: Path) -> None:
+    """Cut inside a member, compressed, or without an image."""
+    root = tmp_path / "x"
+    as_tars(root, pictures())
+    whole = (root / "0.tar").read_bytes()
+    (root / "0.tar").write_bytes(whole[:700])
+    with pytest.raises(DataError, match=r"0\.tar ends inside 0\.png"):
+        tars.make_index(root, silent_bar)
+    (root / "0.tar").write_bytes(gzip.compress(whole))
+    with pytest.raises(DataError, match=r"0\.tar is no whole, uncompressed tar file"):
+        tars.make_index(root, silent_bar)
+    (tmp_path / "y").mkdir()
+    with tarfile.open(tmp_path / "y" / "0.tar", "w"):
+        pass
+    with pytest.raises(DataError, match="hold no image"):
+        tars.make_index(tmp_path / "y", silent_bar)
+
+
+def test_a_shard_that_was_cut_later_breaks_its_images_alone(tmp_path: Path) -> None:
+    """Reading past its end is a broken image, named, not silence."""
     as_tars(tmp_path / "x", pictures())
-    one = tars.open_source("x", tmp_path / "x")
-    index = tmp_path / "x" / "0.index.npy"
-    stamp = index.stat().st_mtime_ns
-    assert tars.open_source("x", tmp_path / "x").digest == one.digest
-    assert index.stat().st_mtime_ns == stamp
-    (tmp_path / "x" / "0.tar").unlink()
-    as_tars(tmp_path / "y", pictures()[3:])
-    (tmp_path / "y" / "0.tar").rename(tmp_path / "x" / "0.tar")
-    (tmp_path / "x" / "0.tar").touch()
-    assert tars.open_source("x", tmp_path / "x").read(0) == pictures()[3]
+    source = tars.open_source("x", tmp_path / "x")
+    os.truncate(tmp_path / "x" / "1.tar", 600)
+    with pytest.raises(DataError, match=r"1\.tar at byte 512 is no image .*the shard ends"):
+        pixels(source, 4)
+    assert source.read(3) == pictures()[3]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"picture": [b"x"]}, "has no column `image`; it has: picture"),
+        ({"image": ["a path"]}, "must hold the bytes of image files, or a struct with them; it holds string"),
+        ({"image": [{"path": "a"}]}, "it holds struct<path: string>"),
+    ],
+)
+def test_parquet_without_images_is_refused(columns: dict[str, list[object]], words: str, tmp_path: Path) -> None:
+    """Before training, with what the file has instead."""
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "0.parquet")
+    with pytest.raises(DataError, match=f"source web: .*0.parquet.*{words}"):
+        parquet.open_source("web", tmp_path)
+    (tmp_path / "0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="is no parquet file"):
+        parquet.open_source("web", tmp_path)
+
+
+def test_a_row_without_bytes_is_a_broken_image(tmp_path: Path) -> None:
+    """Named by file, row and group."""
+    table = pyarrow.table({"image": [{"bytes": pictures()[0], "path": None}, {"bytes": None, "path": "elsewhere"}]})
+    pyarrow.parquet.write_table(table, tmp_path / "0.parquet")
+    with pytest.raises(DataError, match=r"0\.parquet, row 1 of group 0 is no image .*holds no bytes"):
+        pixels(parquet.open_source("x", tmp_path), 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_travels_without_its_content(kind: str, tmp_path: Path) -> None:
+    """What a spawned worker is sent is small, whatever was read before, and reads the same images."""
+    write, open_source = KINDS[kind]
+    write(tmp_path / "x", pictures())
+    source = open_source("x", tmp_path / "x")
+    source.read(0)
+    sent = pickle.dumps(source)
+    assert len(sent) < 2000
+    arrived: Source = pickle.loads(sent)
+    assert [arrived.read(item) for item in range(COUNT)] == pictures()
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [*((kind, "fork") for kind in KINDS), *(pytest.param(kind, "spawn", marks=pytest.mark.slow) for kind in KINDS)],
+)
+def test_workers_read_what_the_process_would(kind: str, start: str, tmp_path: Path) -> None:
+    """Two workers, forked after the source was read from, or started afresh."""
+    write, open_source = KINDS[kind]
+    write(tmp_path / "x", pictures())
+    source = open_source("x", tmp_path / "x")
+    alone = [source.read(item) for item in range(COUNT)]
+    with multiprocessing.get_context(start).Pool(2) as pool:
+        assert pool.map(source.read, [*range(COUNT)] * 3, chunksize=1) == alone * 3
+
+
+def test_a_source_of_a_package_that_is_not_there_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of other kinds do not need it."""
+    monkeypatch.delitem(sys.modules, "eupe.data.parquet", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UnavailableError, match="source web of kind parquet needs a package: pip install pyarrow"):
+        open_sources({"web": SourceConfig("parquet", "nowhere")})
