@@ -5,6 +5,7 @@ A learner holds backbone and heads in one tree, so each way of spreading it take
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ BACKEND = "inductor"
 """What compiles."""
 _ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers whose parameters autocast rounds before it uses them."""
+_NEW_NAME = "forward_sync_buffers"
+_SYNC_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+"""What torch calls the copying of buffers at every pass."""
 _ENTRIES = 9
 """Compiled forms that each network may have: more than one for every scale, with gradients and without."""
 
@@ -41,7 +45,8 @@ def spread(learner: nn.Module, world: World, *, shard: bool, dtype: str) -> nn.M
         return learner
     if not shard:
         # Buffers are constants here; what differs between processes is the images alone.
-        return DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
+        constant: dict[str, Any] = {_SYNC_BUFFERS: False}
+        return DistributedDataParallel(learner, gradient_as_bucket_view=True, **constant)
     mesh = init_device_mesh(world.device.type, (world.ranks,))
     # What autocast would round at each pass is gathered as it rounds it; norms, scales, tokens and heads are gathered
     # in fp32, so that a sharded student computes what a copy on each process does.

@@ -60,15 +60,17 @@ def constants() -> str:
 
 
 def _shown(path: str) -> bool:
-    in_entries = path.startswith(("configs/encoder/", "configs/family/", "configs/suite/"))
-    return path.endswith((".py", ".yaml")) and not path.endswith("__init__.py") and not in_entries
+    many = ("encoder", "family", "suite", "recipe", "student", "teacher")
+    in_many = path.startswith(tuple(f"configs/{folder}/" for folder in many))
+    return path.endswith((".py", ".yaml")) and not path.endswith("__init__.py") and not in_many
 
 
 def _sentence(path: Path) -> str:
     """First sentence of the module docstring, or of the comment that a YAML file starts with."""
     text = path.read_text()
     if path.suffix == ".yaml":
-        first = text.splitlines()[0].removeprefix("#")
+        comments = (line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))
+        first = next(line for line in comments if "@package" not in line)
     else:
         first = " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split())
     return re.split(r"\.\s+(?=[A-Z])", first.strip())[0].rstrip(".:")

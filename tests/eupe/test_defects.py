@@ -143,6 +143,7 @@ def test_training_begins_with_the_images_of_the_statistics(root: Path, tmp_path:
     assert measured != reads
 
 
+@pytest.mark.golden
 def test_resuming_reads_again_what_lies_behind(root: Path, tmp_path: Path, reads: list[int]) -> None:
     """The images of the steps that are left are read, in the order of an undisturbed run, and none before them."""
     go(root, tmp_path / "a", 6)
@@ -199,6 +200,7 @@ with world("cpu") as here:
 """
 
 
+@pytest.mark.golden
 def test_processes_send_each_other_features(root: Path, tmp_path: Path) -> None:
     """In a step of two processes gradients are reduced, and nothing is gathered or sent around."""
     assert run_ranks(GATHERS, ranks=2, root=str(root), folder=str(tmp_path)) == [0, 0]

@@ -121,6 +121,7 @@ def test_from_student_over_proxy_to_text(tmp_path: Path) -> None:
     assert link.digest == sha256_file(tmp_path / "proxy" / MANIFEST)
 
 
+@pytest.mark.golden
 @pytest.mark.usefixtures("alone")
 def test_from_student_over_proxy_to_the_tower_of_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PE teaches the vector that its text tower compares with; the student's lineage ends at that tower."""
@@ -259,6 +260,7 @@ assert train_stage(Order(read(Stage, raw, "stage"), Path(run), "cpu"), Stop(), q
 """
 
 
+@pytest.mark.golden
 @pytest.mark.usefixtures("alone")
 def test_students_of_several_processes_are_exported_whole(tmp_path: Path) -> None:
     """Sharded or not: what two processes export is what their checkpoint holds, read by one."""

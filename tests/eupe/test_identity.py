@@ -95,6 +95,7 @@ def go(made: Stage, folder: Path, until: int) -> Run:
     return run
 
 
+@pytest.mark.golden
 @pytest.mark.usefixtures("alone")
 def test_a_run_goes_on_with_other_conduct_to_the_same_end(tmp_path: Path) -> None:
     """Other workers, logging, saving and schedule, and its proxy at another place: same bits as without a break."""

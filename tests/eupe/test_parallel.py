@@ -105,6 +105,7 @@ def _run(root: Path, folder: Path, *, steps: int, sides: tuple[int, ...], compil
     return run
 
 
+@pytest.mark.golden
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.usefixtures("alone")
 def test_every_pair_of_sides_compiles_once_before_training(

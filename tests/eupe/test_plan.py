@@ -9,6 +9,7 @@ from eupe.config import Stage, read
 from eupe.plan import Costs, costs, plan
 from eupe.show import choices, plan_table
 from eupe.students import Architecture, Learner, Target
+from evals.errors import UsageError
 
 PROXY = {"embed_dim": 1536, "depth": 50, "num_heads": 16, "mlp_ratio": 8960 / 1536}
 FORWARD = {
@@ -50,14 +51,20 @@ def test_students_cost_what_they_do() -> None:
         assert counted.students[model][256] / 1e9 == pytest.approx(wanted, rel=1e-3)
 
 
-def test_the_proxy_costs_what_it_does() -> None:
+@pytest.fixture(scope="module")
+def proxy() -> dict[int, float]:
+    """FLOPs forward of the proxy by side."""
+    made = blank("vit_base_patch16_dinov3_qkvb", PROXY)
+    assert sum(parameter.numel() for parameter in made.parameters()) / 1e9 == pytest.approx(1.85, abs=0.005)
+    config = stage({"proxy": {"model": "vit_base_patch16_dinov3_qkvb"}}, sides=[256, 384, 448, 512])
+    return dict(costs(config, {}, {"proxy": made}).students["proxy"])
+
+
+@pytest.mark.golden
+def test_the_proxy_costs_what_it_does(proxy: dict[int, float]) -> None:
     """1.85 billion parameters, 1536 wide and 50 deep, TFLOP an image at four sides."""
     wanted = {256: 0.986, 384: 2.253, 448: 3.109, 512: 4.131}
-    proxy = blank("vit_base_patch16_dinov3_qkvb", PROXY)
-    sides = {"proxy": {"model": "vit_base_patch16_dinov3_qkvb", "options": PROXY}}
-    counted = costs(stage(sides, sides=list(wanted)), {}, {"proxy": proxy}).students["proxy"]
-    assert {side: round(counted[side] / 1e12, 3) for side in wanted} == wanted
-    assert sum(parameter.numel() for parameter in proxy.parameters()) / 1e9 == pytest.approx(1.85, abs=0.005)
+    assert {side: round(flops / 1e12, 3) for side, flops in proxy.items()} == wanted
 
 
 BASE = {"b": {"model": "vit_base_patch16_dinov3_qkvb"}}
@@ -72,20 +79,25 @@ def test_heads_cost_their_products() -> None:
     assert planned.total == planned.image * 8192 * 390_000
 
 
-def test_stage_three_costs_at_most_a_third_more_than_stage_two() -> None:
+@pytest.mark.golden
+def test_stage_three_costs_at_most_a_third_more_than_stage_two(proxy: dict[int, float]) -> None:
     """With one pick of scales a step for all processes, over nine pairs of proxy and ViT-B, at the paper's batches."""
     sides = (256, 384, 512)
-    proxy, student = (
-        blank(BASE["b"]["model"], PROXY),
-        blank(BASE["b"]["model"], None, proxy=Target(1536, 1536)),
-    )
-    taught = costs(stage(BASE, sides=list(sides)), {}, {"proxy": proxy}).students["proxy"]
+    student = blank(BASE["b"]["model"], proxy=Target(1536, 1536))
     learnt = costs(stage(BASE, sides=list(sides)), {}, {"b": student}).students["b"]
-    whole = Costs({"proxy": taught}, {"b": learnt}, {"proxy": 256})
+    whole = Costs({"proxy": proxy}, {"b": learnt}, {"proxy": 256})
     assert whole.image(256, None) / 1e9 == pytest.approx(1139, rel=2e-3)
     three = sum(whole.image(mine, theirs) for mine in sides for theirs in sides) / 9
     assert three / 1e9 == pytest.approx(2857, rel=2e-3)
     assert three * 4096 < 1.35 * whole.image(256, None) * 8192
+
+
+def test_batches_that_do_not_divide_are_refused() -> None:
+    """Processes and micro-batches must share the batch evenly: the gradient is a plain mean."""
+    with pytest.raises(UsageError, match="8192 does not divide into 3 processes"):
+        plan(stage(BASE), ranks=3)
+    with pytest.raises(UsageError, match="micro-batches of 100"):
+        plan(stage(BASE, micro=100))
 
 
 SMALL = {"model": "vit_tiny_patch16_dinov3_qkvb", "options": {"embed_dim": 48, "depth": 4, "num_heads": 3}}

@@ -49,6 +49,7 @@ with world("cpu") as here:
     assert proxy.average.whole().keys() == dict(proxy.learner.named_parameters()).keys()
     assert go(Path(folder) / "one-two").done == 20
     go(Path(folder) / "half", dtype="bf16", rate={"base": 1e-3, "steps": 3})
+    go(Path(folder) / "lamb", optimisation={"name": "lamb"}, rate={"base": 1e-3, "steps": 3})
 
     # A signal that reaches one process stops both after the same step.
     stop = Stop()
@@ -126,14 +127,15 @@ def test_every_process_ends_with_the_same_weights(runs: Path) -> None:
         torch.testing.assert_close(value, first["proxy"][key], rtol=1e-4, atol=1e-5)
 
 
-def test_a_sharded_student_computes_in_bf16_what_a_copy_does(runs: Path) -> None:
-    """What is gathered in bf16 is what autocast rounds: the same losses and gradients as those of its twin."""
-    lines = read_log(runs / "half")
+@pytest.mark.parametrize("name", ["half", "lamb"])
+def test_a_sharded_student_learns_what_a_copy_does(runs: Path, name: str) -> None:
+    """Its losses and gradients: bf16 gathers what autocast rounds, and LAMB sees the norms of whole matrices."""
+    lines = read_log(runs / name)
     assert len(lines) == 3
     for line in lines:
         assert line["proxy/loss"] == pytest.approx(line["vit/loss"], abs=1e-5)
         assert line["proxy/gradient"] == pytest.approx(line["vit/gradient"], rel=1e-4)
-    assert lines[0]["vit/loss"] != read_log(runs / "two")[0]["vit/loss"]
+    assert lines[2]["vit/loss"] != read_log(runs / "two")[2]["vit/loss"]
 
 
 @pytest.mark.parametrize("name", ["one-two", "two-one"])

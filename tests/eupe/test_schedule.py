@@ -187,6 +187,7 @@ def test_settings_that_do_not_hold_are_told_before_the_first_step(tmp_path: Path
     Scores(ScheduleConfig(), tmp_path / "run", print, Stop(), ("/nowhere",)).check(ALONE)
 
 
+@pytest.mark.golden
 def test_the_real_watcher_takes_these_words(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`configs/schedule/quick` with exports of a run: each is claimed, scored by a stand-in and in the timeline."""
     monkeypatch.setenv("EUPE_EVAL_CACHE", str(tmp_path / "cache"))

@@ -92,14 +92,6 @@ def test_resuming_is_exact_while_only_heads_learn(root: Path, tmp_path: Path, na
         assert sorted(set(steps)) == ([2, 6] if name == "adamw" else [0])
 
 
-def test_how_a_run_goes_may_change_when_it_goes_on(root: Path, tmp_path: Path) -> None:
-    """Micro-batches, logging, saving and the steps that are passed over are not part of what a run is."""
-    go(stage(root), tmp_path, until=1)
-    run = go(stage(root, micro=4, skip=[[1, 4]], log_every=2, saving={"every": 7}), tmp_path, until=6)
-    assert run.done == 6
-    assert [line["step"] for line in read_log(tmp_path)] == [0, 5]
-
-
 def test_a_batch_that_does_not_divide_is_refused(root: Path, tmp_path: Path) -> None:
     """Before anything is loaded."""
     with pytest.raises(UsageError, match="a batch of 8 does not divide into 1 processes and micro-batches of 3"):

@@ -70,6 +70,7 @@ def test_two_runs_give_the_same_bytes(finished: Path, folder: Path) -> None:
     assert records(folder / "results") == records(finished / "results")
 
 
+@pytest.mark.golden
 def test_kill_and_resume_gives_the_same_records(finished: Path, folder: Path) -> None:
     """SIGKILL at three random moments, then a run to the end: the records of an undisturbed run."""
     killed(folder, times=3, seed=7)
@@ -262,6 +263,7 @@ def test_views_of_a_finished_run(finished: Path) -> None:
     assert "features/eupe-vit-t" in call("cache", "stats", folder=finished).stdout
 
 
+@pytest.mark.golden
 def test_cache_can_be_cleared_and_comes_back_the_same(folder: Path) -> None:
     """Features are only a cache: without them the same record is made."""
     words = ["run", "-e", "pixels", "-b", "in1k-knn", "--data", "miniature-tiny", "--overwrite"]

@@ -236,13 +236,12 @@ _TEACHER = readers.made(
     optional=("target", "projection", "tower"),
 )
 _OPTIONS: Mapping[str, Reader] = {
-    **dict.fromkeys(
-        ("embed_dim", "depth", "num_heads", "patch_size", "num_reg_tokens", "output_stride", "stem_width"), keys.side
-    ),
-    "mlp_ratio": readers.ratio,
+    **dict.fromkeys(("embed_dim", "depth", "num_heads", "patch_size", "output_stride", "stem_width"), keys.side),
+    "num_reg_tokens": keys.whole,
+    **dict.fromkeys(("mlp_ratio", "init_values"), readers.ratio),
     **dict.fromkeys(("dims", "depths", "layers", "channels"), readers.sides),
 }
-"""Arguments of an architecture that are sizes; others could make timm fetch or read files."""
+"""Arguments of an architecture that are numbers; others could make timm fetch or read files."""
 _ENTRY: Mapping[str, Reader] = {
     "size": keys.side,
     "patch": keys.side,
