@@ -93,6 +93,7 @@ class Bench:
             seeds={"run": self._context.seed},
             environment=describe_environment(self._context.device),
             cost=_cost(started, self._context),
+            lineage=self.entry.lineage(),
             reason=error["missing"] if error and status == "unavailable" else None,
             error=error,
         )

@@ -18,6 +18,7 @@ from eupe.export import FOLDER as EXPORTS
 from eupe.gate import check_kept
 from eupe.miniature.experts import SKILLS, ExpertTraining, train_expert
 from eupe.miniature.retention import measure_retention
+from eupe.plan import plan as costed
 from evals.context import BarFactory
 from evals.encoders.entry import config_folder
 from evals.errors import UsageError
@@ -36,6 +37,8 @@ class Part:
     recipe: str
     change: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the recipe that differ."""
+    as_dear_as: Mapping[str, float] = field(default_factory=dict)
+    """Stages by recipe -> share: trained for as long as those shares of them cost together, in FLOPs."""
 
     @property
     def stage(self) -> str:
@@ -61,6 +64,9 @@ class Chain:
     """Arms whose differences are asked for: all are scored then, and a table is written."""
 
     def __post_init__(self) -> None:
+        plain = {part.recipe for part in _parts(self) if not part.as_dear_as}
+        if lacking := {recipe for part in _parts(self) for recipe in part.as_dear_as} - plain:
+            raise UsageError(f"as_dear_as names stages that the chain does not have: {', '.join(sorted(lacking))}.")
         unknown = {name for pair in self.compare for name in pair} - set(self.arms)
         if unknown:
             raise UsageError(f"compare names arms that are not there: {', '.join(sorted(unknown))}.")
@@ -155,9 +161,15 @@ def _steps(plan: Plan, arm: str, parts: Sequence[Part], seed: int) -> Iterator[t
 
 def _order(plan: Plan, part: Part, root: Path, changes: Sequence[str]) -> Order:
     own = [f"{key}={value}" for key, value in part.change.items()]
-    return compose(
-        [f"recipe={part.recipe}", f"out='{plan.out}'", f"sources.world.root='{root}'", *plan.common, *changes, *own]
+    words = [f"recipe={part.recipe}", f"out='{plan.out}'", f"sources.world.root='{root}'", *plan.common, *changes, *own]
+    if not part.as_dear_as:
+        return compose(words)
+    stages = {each.recipe: each for each in _parts(plan.chain) if not each.as_dear_as}
+    budget = sum(
+        share * costed(_order(plan, stages[recipe], root, ()).stage).total for recipe, share in part.as_dear_as.items()
     )
+    made = compose(words).stage
+    return compose([*words, f"rate.steps={round(budget / costed(made).total * made.rate.steps)}"])
 
 
 def lessons(plan: Plan, bar: BarFactory) -> Path:

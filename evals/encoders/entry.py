@@ -95,6 +95,10 @@ class EncoderEntry:
     seed: int = 0
     """Of a random initialisation; the run's, not a key of the file."""
 
+    def lineage(self) -> dict[str, Any] | None:
+        """Where the weights come from, for records; None for released ones, which the card names."""
+        return None
+
 
 def config_folder() -> Path:
     """The folder `configs`: inside this package in an installed wheel, beside it in a checkout."""

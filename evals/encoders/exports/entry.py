@@ -32,6 +32,20 @@ class ExportEntry(EncoderEntry):
             )
 
 
+    def lineage(self) -> dict[str, Any] | None:
+        """Stage, step and configuration of its training, and who taught it. Raises as `read_manifest` does."""
+        if self.weights == "random":
+            return None
+        manifest = read_manifest(Path(self.folder))
+        notes = manifest.training
+        teachers = [
+            {"name": each.name, "source": each.source, "digest": each.digest, "target": each.target}
+            for each in manifest.teachers
+        ]
+        told = {"stage": (notes.get("stage") or {}).get("name"), "step": notes.get("step"), "teachers": teachers}
+        return {**told, "config": (notes.get("identity") or {}).get("config")}
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A class head of an export, on the way from its class token to a text space."""

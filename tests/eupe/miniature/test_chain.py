@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from eupe.compose import Order
 from eupe.gate import RETENTION
 from eupe.miniature import chain
 from eupe.miniature.chain import Plan, chains, compose_chain
+from eupe.plan import plan as costed
 from eupe.processes import Stop
 from evals.context import silent_bar
 from evals.encoders.exports.manifest import check_whole
@@ -49,7 +51,7 @@ def plan(cache: Path, out: Path, **kept: float) -> Plan:
     """The chain of the family, with next to no steps and another gate."""
     made = compose_chain("miniature", ["recipe=miniature", f"out={out}", *SMALL])
     assert made.cache == cache
-    return chain.replace(made, chain=chain.replace(made.chain, kept=kept))
+    return replace(made, chain=replace(made.chain, kept=kept))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,19 @@ def test_arms_that_begin_alike_share_their_beginning() -> None:
     assert ends["2-longer"] == ["2-longer-s1"]
 
 
+@pytest.mark.golden
+def test_an_arm_of_equal_compute(family: Path) -> None:
+    """Its FLOPs are those of proxy and stage 2 together, to half a step, whatever else is changed."""
+    made = compose_chain("miniature-study", ["recipe=miniature-study", f"out={family}", "stage1.rate.steps=70"])
+    root = Path("world")
+    (longer,) = made.chain.arms["2-longer"]
+    dear = costed(chain._order(made, longer, root, ()).stage)
+    wanted = sum(
+        costed(chain._order(made, part, root, ()).stage).total for part in (made.chain.proxy, made.chain.arms["1+2"][0])
+    )
+    assert dear.total == pytest.approx(wanted, abs=dear.total / dear.steps / 2)
+
+
 @pytest.mark.parametrize("name", chains())
 def test_every_chain_is_read(name: str) -> None:
     """Each names recipes that compose."""
@@ -139,7 +154,8 @@ def test_every_chain_is_read(name: str) -> None:
     root = Path("world")
     for arm, parts in made.chain.arms.items():
         for part, _, changes in chain._steps(made, arm, parts, 0):
-            order = chain._order(made, part, root, changes)
+            # What it costs is counted on experts that are not there.
+            order = chain._order(made, replace(part, as_dear_as={}), root, changes)
             assert order.folder.name == part.stage
             assert order.folder.parent.name in {f"{name}-s0" for name in made.chain.arms}
 
@@ -163,4 +179,4 @@ def test_lessons_of_the_benchmarks_own_seed_are_refused() -> None:
     """Their first pictures would be those that are asked about."""
     made = compose_chain("miniature", ["recipe=miniature"])
     with pytest.raises(UsageError, match="the benchmarks ask about that world"):
-        chain.replace(made.chain, world=0)
+        replace(made.chain, world=0)

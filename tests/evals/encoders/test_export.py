@@ -47,7 +47,7 @@ from tests.evals.encoders.exporting import (
     write,
 )
 
-TAUGHT = replace(VIT, teachers=(teacher("expert"), teacher("patches", cls=None)), training={"stage": 2, "step": 7})
+TAUGHT = replace(VIT, teachers=(teacher("expert"), teacher("patches", cls=None)), training={"stage": {"name": "stage2"}, "step": 7})
 DIRECT = teacher("text-expert", tower=TOWER)
 Damage = Callable[[Path], object]
 
@@ -549,6 +549,7 @@ def test_zero_shot_through_the_lineage(
     wanted = [others[(others.index(name) + shift) % len(others)] for name in names]
     folder = distilled(tmp_path, shown, torch.stack([words_vector(name, 20) for name in wanted]))
     record = zeroshot(folder, tmp_path, tiny_world)
+    assert record["lineage"]["teachers"][0]["digest"] == read_manifest(folder).teachers[0].digest
     assert record["status"] == "success", record
     assert {score["name"]: score["value"] for score in record["metrics"]}["top1[class_name]"] == top1
     assert record["encoder"]["weights_sha256"] == sha256_file(folder / MANIFEST)
@@ -585,3 +586,15 @@ def test_a_real_text_tower_ends_the_lineage(
     text_TE = encoder.encode_text(pixels[1])
     assert torch.equal(text_TE, text.load_tower(name, DigestMemo(None)).encode(pixels[1]))
     assert torch.equal((found_NE @ text_TE.T).argmax(1), (own_NE @ text_TE.T).argmax(1))
+
+
+def test_records_tell_where_an_export_came_from(tmp_path: Path) -> None:
+    """Stage, step and teachers by their digests; nothing for random weights, or for what is no export."""
+    write(tmp_path / "export", TAUGHT)
+    entry = resolve(str(tmp_path / "export"))
+    told = entry.lineage()
+    assert told is not None
+    assert told["step"] == 7
+    assert [each["name"] for each in told["teachers"]] == ["expert", "patches"]
+    assert resolve(str(tmp_path / "export"), weights="random").lineage() is None
+    assert resolve("pixels").lineage() is None
