@@ -18,6 +18,8 @@ from evals.errors import ResultsError
 from evals.files import write_atomic
 
 Progress = Callable[[int], object]
+_RUN = "run"
+"""Key of the digest of the run; names of teachers have a dot behind them."""
 
 
 def measure(
@@ -53,10 +55,13 @@ def measure(
     }
 
 
-def write(path: Path, standards: Mapping[str, Standard], digests: Mapping[str, str]) -> None:
-    """One file: `<teacher>.<cls|patch>.<mean|std>`, counts, and the digest of each teacher's weights."""
+def write(path: Path, standards: Mapping[str, Standard], digests: Mapping[str, str], run: str = "") -> None:
+    """One file: `<teacher>.<cls|patch>.<mean|std>`, counts, the digest of each teacher's weights, and that of the run.
+
+    `run` stands for configuration and images: what was measured for another must not serve it.
+    """
     tensors: dict[str, Tensor] = {}
-    notes = {f"{name}.weights": digest for name, digest in digests.items()}
+    notes = {_RUN: run, **{f"{name}.weights": digest for name, digest in digests.items()}}
     for name, standard in standards.items():
         for kind, one in (("cls", standard.cls), ("patch", standard.patch)):
             if one is not None:
@@ -67,16 +72,14 @@ def write(path: Path, standards: Mapping[str, Standard], digests: Mapping[str, s
     write_atomic(path, save(tensors, notes))
 
 
+def of_run(path: Path, run: str) -> bool:
+    """Whether a file was measured for that run. Raises as `read` does."""
+    return _open(path)[1].get(_RUN) == run
+
+
 def read(path: Path, digests: Mapping[str, str]) -> dict[str, Standard]:
     """The statistics of a file. Raises ResultsError for a broken file or one of other teachers."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ResultsError(
-            f"the statistics {path} cannot be read ({error}); delete the file to measure again."
-        ) from error
+    tensors, notes = _open(path)
     for name, digest in digests.items():
         if notes.get(f"{name}.weights") != digest:
             raise ResultsError(
@@ -84,6 +87,16 @@ def read(path: Path, digests: Mapping[str, str]) -> dict[str, Standard]:
                 f"{notes.get(f'{name}.weights', 'none')[:12]} instead of {digest[:12]}. Train into another folder."
             )
     return {name: Standard(_one(tensors, notes, name, "cls"), _needed(tensors, notes, name, path)) for name in digests}
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ResultsError(
+            f"the statistics {path} cannot be read ({error}); delete the file to measure again."
+        ) from error
 
 
 def _one(tensors: Mapping[str, Tensor], notes: Mapping[str, str], name: str, kind: str) -> Statistics | None:

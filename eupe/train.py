@@ -190,14 +190,17 @@ def _standards(
 ) -> dict[str, Standard]:
     """Statistics of this run: of its file, or measured now. Never measured again on resuming."""
     path, config = folder / STATISTICS, stage.statistics
-    if not path.is_file():
+    run = digest_of([stage.fingerprint(), *(source.digest for source in sources)])
+    # Nothing was learned from what an attempt of another configuration left here.
+    stale = path.is_file() and not checkpoints(folder) and not measure.of_run(path, run)
+    if stale or not path.is_file():
         aside = replace(stage, seed=stage.seed + _MEASURING, batch=config.batch)
         with bar(f"{stage.name}: statistics of the teachers", config.batches) as progress:
             images = _images(aside, sources, world, range(config.batches))
             measured = measure.measure(aside, teachers, images, world.device, progress.update)
         if world.first:
             folder.mkdir(parents=True, exist_ok=True)
-            measure.write(path, measured, weights)
+            measure.write(path, measured, weights, run)
         world.wait()
     return {name: standard.to(world.device) for name, standard in measure.read(path, weights).items()}
 

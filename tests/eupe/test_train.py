@@ -16,7 +16,7 @@ from eupe.log import read as read_log
 from eupe.processes import Stop, World
 from eupe.step import train_step
 from eupe.teachers import Lesson, Teacher
-from eupe.train import Run, set_up, train
+from eupe.train import STATISTICS, Run, set_up, train
 from evals.context import silent_bar
 from evals.errors import DataError, NumericsError, ResultsError, UsageError
 from tests.eupe.tiny import SIDE, pictures, stage
@@ -249,3 +249,15 @@ def test_teachers_are_never_saved(root: Path, tmp_path: Path) -> None:
     assert any(key.startswith("heads.vit.cls") for key in keys)
     assert all(key.startswith(("backbone.", "heads.")) for key in keys)
     assert set(run.state()) == set(run.pupils)
+
+
+def test_statistics_of_an_attempt_with_another_configuration_are_measured_again(root: Path, tmp_path: Path) -> None:
+    """Those that were measured for other crops, and nothing was learned with; those of the same run are kept."""
+    first = set_up(stage(root), tmp_path, World(0, 1, torch.device("cpu")), silent_bar)
+    path = tmp_path / STATISTICS
+    before = path.read_bytes()
+    set_up(stage(root), tmp_path, first.world, silent_bar)
+    assert path.read_bytes() == before
+    other = set_up(stage(root, augment={"scale": [0.9, 1.0]}), tmp_path, first.world, silent_bar)
+    assert path.read_bytes() != before
+    assert not torch.equal(other.standards["vit"].patch.mean_D, first.standards["vit"].patch.mean_D)

@@ -31,7 +31,6 @@ class ExportEntry(EncoderEntry):
                 "pass `random` for the untrained architecture."
             )
 
-
     def lineage(self) -> dict[str, Any] | None:
         """Stage, step and configuration of its training, and who taught it. Raises as `read_manifest` does."""
         if self.weights == "random":

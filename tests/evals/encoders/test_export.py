@@ -47,7 +47,9 @@ from tests.evals.encoders.exporting import (
     write,
 )
 
-TAUGHT = replace(VIT, teachers=(teacher("expert"), teacher("patches", cls=None)), training={"stage": {"name": "stage2"}, "step": 7})
+TAUGHT = replace(
+    VIT, teachers=(teacher("expert"), teacher("patches", cls=None)), training={"stage": {"name": "stage2"}, "step": 7}
+)
 DIRECT = teacher("text-expert", tower=TOWER)
 Damage = Callable[[Path], object]
 
