@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from eupe.miniature import pictures, tasks
-from eupe.miniature.tasks import Crops, Look
+from eupe.miniature.tasks import Crops, Look, Reading
 from eupe.students import Architecture
 from evals.context import BarFactory
 from evals.device import autocast, generator
@@ -38,7 +38,8 @@ ARCHITECTURE = Architecture(
 )
 _SPANS = (0.55, 0.95)
 """Share of a crop's width that a sign takes."""
-_LETTERS = 26
+_OTHERS = 4
+"""One in so many pictures of the reading expert has nothing to read."""
 _CLIP = 3.0
 _FROZEN_FROM = 0.7
 """Share of the steps after which batch norms use their running statistics, as they will ever after."""
@@ -138,14 +139,23 @@ def _semantic(world: Path, training: ExpertTraining) -> Lesson:
 
 
 def _reading(world: Path, training: ExpertTraining) -> Lesson:
-    found, words = pictures.notices(world)
-    words_head, letters = nn.Linear(DIM, len(words), bias=False), nn.Linear(DIM, _LETTERS)
-    learnt = found.part(held_out=False)
+    signs, words = pictures.notices(world)
+    others, _ = pictures.objects(world)
+    aside = training.images // _OTHERS
+    asked = Reading(
+        signs.part(held_out=False),
+        others.part(held_out=False),
+        training.images - aside,
+        _SPANS,
+        Crops(aside, (0.8, 1.6)),
+    )
+    # One more than there are words and letters: none.
+    heads = nn.Linear(DIM, len(words) + 1, bias=False), nn.Linear(DIM, tasks.LETTERS + 1)
 
     def losses(look: Look, draws: np.random.Generator) -> Mapping[str, Tensor]:
-        return tasks.read_words(look, words_head, letters, learnt, training.images, _SPANS, draws)
+        return asked.losses(look, *heads, draws)
 
-    return Lesson(losses, nn.ModuleDict({"words": words_head, "letters": letters}))
+    return Lesson(losses, nn.ModuleDict(dict(zip(("words", "letters"), heads, strict=True))))
 
 
 def _dense(world: Path, training: ExpertTraining) -> Lesson:

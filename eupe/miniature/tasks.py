@@ -3,7 +3,7 @@
 Every task sees the two outputs that an expert will teach with: its global feature and its map.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eupe.miniature.pictures import Cut, Pictures, draw_close, draw_cut, recolour
+from eupe.miniature.pictures import Cut, Pictures, Points, draw_close, draw_cut, recolour
 from eupe.miniature.pictures import letters as spelt
 from evals.encoders.exports.text import WordTower, pieces
 from evals.miniature.signs import WORDS
@@ -33,6 +33,9 @@ TEMPLATES = (
     "a rendering of a {}.", "a drawing of a {}.", "there is a {} in the scene.", "a room with a {}.", "itap of a {}.",
 )  # fmt: skip
 """Sentences around the names of classes."""
+LETTERS = 26
+_BESIDE, _CLEAR = 4, 20
+"""Places beside the letters that are asked about, at least, and how many pixels they must be from every letter."""
 _UNKNOWN = 0.15
 """Chance that a word outside the name is hidden, so that sentences with other words are understood too."""
 
@@ -71,38 +74,47 @@ def name_objects(
     return functional.cross_entropy(_cosines(pooled_BD, text_TD), torch.from_numpy(pictures.targets[at]))
 
 
-def read_words(
-    look: Look,
-    words: nn.Linear,
-    letters: nn.Linear,
-    pictures: Pictures,
-    images: int,
-    spans: tuple[float, float],
-    draws: np.random.Generator,
-) -> dict[str, Tensor]:
-    """The word on the sign, against all others, and each of its letters where it stands.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the reading expert looks at: signs, a share of the crop within `spans` wide, and what has nothing to read.
 
-    The sign takes a share of the crop within `spans`.
+    On the latter, and between letters, it has to say so: what it puts out tells words apart, and little else.
     """
-    assert pictures.boxes_N4 is not None, "signs have boxes"
-    at = draws.choice(len(pictures), min(images, len(pictures)), replace=False)
-    cut = draw_close(draws, pictures.boxes_N4[at], SIDE, spans)
-    pooled_BD, maps_BHWD = look(recolour(cut.apply(pictures.pixels_N3SS[at]), draws))
-    known = [spelt(WORDS[pictures.targets[index]], pictures.boxes_N4[index]) for index in at]
-    most = max(len(each.ids_K) for each in known)
-    # Words are filled up with places that are not asked about.
-    where_BK2, ids_BK = torch.zeros(len(at), most, 2), torch.full((len(at), most), -1)
-    for n, each in enumerate(known):
-        where_BK2[n, : len(each.ids_K)] = torch.from_numpy(2 * cut.place(n, each.places_K2) / SIDE - 1)
-        ids_BK[n, : len(each.ids_K)] = torch.from_numpy(each.ids_K)
-    maps_BDHW = maps_BHWD.permute(0, 3, 1, 2).float()
-    sampled_BDK = functional.grid_sample(maps_BDHW, where_BK2[:, None], padding_mode="border", align_corners=False)[
-        :, :, 0
-    ]
-    logits = letters(sampled_BDK.transpose(1, 2)).float()
-    said = functional.cross_entropy(logits.flatten(0, 1), ids_BK.flatten(), ignore_index=-1)
-    truth = torch.from_numpy(pictures.targets[at])
-    return {"words": functional.cross_entropy(_cosines(pooled_BD, words.weight), truth), "letters": said}
+
+    signs: Pictures
+    others: Pictures
+    images: int
+    spans: tuple[float, float]
+    crops: Crops
+    """Of the others."""
+
+    def losses(self, look: Look, words: nn.Linear, letters: nn.Linear, draws: np.random.Generator) -> dict[str, Tensor]:
+        """The word on each sign, or none, and each of its letters where it stands, or none beside them."""
+        assert self.signs.boxes_N4 is not None, "signs have boxes"
+        at = draws.choice(len(self.signs), min(self.images, len(self.signs)), replace=False)
+        cut = draw_close(draws, self.signs.boxes_N4[at], SIDE, self.spans)
+        signs = recolour(cut.apply(self.signs.pixels_N3SS[at]), draws)
+        _, _, others = self.crops.draw(self.others, draws)
+        pooled_BD, maps_BHWD = look(torch.cat([signs, others]))
+        truth = torch.from_numpy(np.concatenate([self.signs.targets[at], np.full(len(others), len(WORDS))]))
+        where_BK2, ids_BK = _asked([self._letters(cut, n, index) for n, index in enumerate(at)], draws)
+        sampled_BDK = functional.grid_sample(
+            maps_BHWD[: len(at)].permute(0, 3, 1, 2).float(),
+            2 * where_BK2[:, None] / SIDE - 1,
+            padding_mode="border",
+            align_corners=False,
+        )[:, :, 0]
+        logits = letters(sampled_BDK.transpose(1, 2)).float()
+        return {
+            "words": functional.cross_entropy(_cosines(pooled_BD, words.weight), truth),
+            "letters": functional.cross_entropy(logits.flatten(0, 1), ids_BK.flatten(), ignore_index=-1),
+        }
+
+    def _letters(self, cut: Cut, n: int, index: int) -> Points:
+        """The letters of a sign, in pixels of its crop."""
+        assert self.signs.boxes_N4 is not None, "signs have boxes"
+        known = spelt(WORDS[self.signs.targets[index]], self.signs.boxes_N4[index])
+        return Points(known.ids_K, cut.place(n, known.places_K2))
 
 
 def label_scenes(look: Look, labels: nn.Linear, pictures: Pictures, crops: Crops, draws: np.random.Generator) -> Tensor:
@@ -142,6 +154,22 @@ def find_points(look: Look, points: nn.Linear, pictures: Pictures, crops: Crops,
         losses.append(-(target_KN * likeness_NP[:, ids_K].T.log_softmax(1)).sum(1))
         losses.append(functional.cross_entropy(target_KN @ likeness_NP, ids_K, reduction="none"))
     return torch.cat(losses).mean() if losses else maps_BHWD.sum() * 0
+
+
+def _asked(known: Sequence[Points], draws: np.random.Generator) -> tuple[Float[Tensor, "B K 2"], Int[Tensor, "B K"]]:
+    """Places in pixels and the letters there: those of the words, filled up with others where there is none (LETTERS).
+
+    -1 where neither is clear.
+    """
+    most = max(len(each.ids_K) for each in known) + _BESIDE
+    where = draws.uniform(0, SIDE, (len(known), most, 2))
+    ids = np.full((len(known), most), LETTERS)
+    for n, each in enumerate(known):
+        count = len(each.ids_K)
+        gaps = np.abs(where[n, count:, None] - each.places_K2[None])
+        ids[n, count:][(gaps.max(-1) < _CLEAR).any(1)] = -1
+        where[n, :count], ids[n, :count] = each.places_K2, each.ids_K
+    return torch.from_numpy(where).float(), torch.from_numpy(ids)
 
 
 def _with_unknowns(ids_TK: Int[Tensor, "T K"], kept_TK: Tensor, draws: np.random.Generator) -> Int[Tensor, "T K"]:
