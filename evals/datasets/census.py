@@ -9,7 +9,7 @@ from evals.datasets.layout import Problem, home, read_text
 
 WORLD_MEND = "The world is damaged: delete its folder, it is rendered again"
 _EFFECT = "a score would be that of another data set under the name of the world"
-_WORLD_NAMES = {"SPair-71k": "spair"}
+_WORLD_NAMES = {"SPair-71k": "spair", "llava": "talks", "vlm": "talks"}
 """How the identity of a world calls a data folder, where it is not by its name."""
 _PICTURES: Mapping[str, tuple[str, ...]] = {
     "imagenet": imagenet.PARTS,
@@ -20,12 +20,18 @@ _PICTURES: Mapping[str, tuple[str, ...]] = {
 """Folders in which every JPEG counts."""
 
 
+def rendered(name: str, world_counts: Mapping[str, int]) -> bool:
+    """The world was rendered with the data folder `name`."""
+    return world_counts.get(_WORLD_NAMES.get(name, name), 0) > 0
+
+
 def losses(name: str, root: Path, world_counts: Mapping[str, int]) -> list[Problem]:
     """What the data folder `name` of an embedded world lacks or has too much; files are listed, none is opened but
     lists. Raises DataError for a list that cannot be read.
     """
     key = _WORLD_NAMES.get(name, name)
-    if key not in world_counts:
+    # The vision-language sets name each of their pictures, so their examination misses one that is gone.
+    if key not in world_counts or name not in _PICTURES:
         return []
     base = _home(name, root)
     counts = [("images", str(root), _jpegs(base, _PICTURES[name]), world_counts[key])]

@@ -1,15 +1,15 @@
 """The check of data folders: which file or count is off, and what that does to the score."""
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from evals.context import BarFactory, Roots, silent_bar
-from evals.datasets import ade20k, census, examine, imagenet, nyuv2
+from evals.datasets import ade20k, census, examine, examine_vlm, imagenet, llava, nyuv2
 from evals.datasets.layout import AbsentError, Problem, ProblemError, stop
+from evals.datasets.pool import mapped
+from evals.datasets.vlm.find import is_hub
 from evals.errors import UnavailableError, unknown
 
 T = TypeVar("T")
@@ -17,7 +17,6 @@ R = TypeVar("R")
 
 SHOWN = 5
 """Findings of one kind that are listed one by one; the rest are counted."""
-_CHUNK = 64
 _UNAVAILABLE = "the benchmarks on it are unavailable; other scores do not change"
 
 _SETS: dict[str, tuple[Callable[[examine.Desk, str], str], tuple[str, ...]]] = {
@@ -26,7 +25,10 @@ _SETS: dict[str, tuple[Callable[[examine.Desk, str], str], tuple[str, ...]]] = {
     "nyu": (examine.examine_nyuv2, nyuv2.PARTS),
     # The benchmark reads the test pairs alone.
     "SPair-71k": (examine.examine_spair, ("test",)),
+    "llava": (examine_vlm.examine_llava, llava.STAGES),
+    "vlm": (examine_vlm.examine_questions, tuple(examine_vlm.SETS)),
 }
+_NOT_IN_EVERY_WORLD = ("llava", "vlm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def check(
     findings: list[Finding] = []
     absent = 0
     must = names is not None or world_counts is not None
-    for name in names if names is not None else _SETS:
+    chosen = _chosen(roots, world_counts) if names is None else names
+    for name in chosen:
         try:
             root = roots.of(name)
         except UnavailableError as error:
@@ -75,7 +78,7 @@ def check(
             findings.append(_absent(name, f"paths.{name}", what, mend, must))
             continue
         desk = examine.Desk(root, roots.world is None, decode, each, stop)
-        if _is_empty(root):
+        if not is_hub(root) and _is_empty(root):
             absent += 1
             findings.append(_missing_root(name, desk, must))
             continue
@@ -83,12 +86,21 @@ def check(
             findings += _split(name, split, desk)
         if world_counts is not None:
             findings += _losses(name, root, world_counts)
-    if names is None and absent == len(_SETS):
+    if names is None and absent == len(chosen):
         findings.insert(0, _nothing(roots))
     if world_counts is not None:
         # No archive holds the files of a world.
         findings = [replace(f, mend=census.WORLD_MEND) if f.severity == "error" else f for f in findings]
     return tuple(findings)
+
+
+def _chosen(roots: Roots, world_counts: Mapping[str, int] | None) -> list[str]:
+    """Every data set; of a world those that are there or were rendered, by its counts where they are known."""
+    if roots.world is None:
+        return list(_SETS)
+    if world_counts is None:
+        return [name for name in _SETS if name in roots.folders or name not in _NOT_IN_EVERY_WORLD]
+    return [name for name in _SETS if name in roots.folders or census.rendered(name, world_counts)]
 
 
 def _is_empty(root: Path) -> bool:
@@ -108,9 +120,10 @@ def _split(name: str, split: str, desk: examine.Desk) -> list[Finding]:
     try:
         summary = _SETS[name][0](replace(desk, report=problems.append), split)
     except AbsentError as error:
-        problems.append(
-            Problem(str(error.lacking), "is not there, though its data folder is", error.advice, _UNAVAILABLE)
-        )
+        what = "is not in the Hugging Face cache" if is_hub(desk.root) else "is not there, though its data folder is"
+        problems.append(Problem(str(error.lacking), what, error.advice, _UNAVAILABLE))
+    except UnavailableError as error:
+        problems.append(Problem(where, str(error).rstrip("."), "Install it, then check again", _UNAVAILABLE))
     except ProblemError as error:
         problems.append(error.problem or Problem(where, str(error).rstrip("."), "Mend it, then check again"))
     if problems:
@@ -156,20 +169,11 @@ def _nothing(roots: Roots) -> Finding:
 def _each(workers: int, bar: BarFactory) -> examine.Each:
     def each(title: str, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         with bar(title, len(items)) as progress:
-            for result in _map(function, items, workers):
+            for result in mapped(function, items, workers):
                 progress.update()
                 yield result
 
     return each
-
-
-def _map(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    if not workers:
-        yield from map(function, items)
-        return
-    # Fresh processes: forking one that runs threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(function, items, chunksize=_CHUNK)
 
 
 def _condense(problems: Iterable[Problem]) -> list[Problem]:

@@ -11,6 +11,15 @@ from PIL import Image
 
 from evals.context import Roots
 from evals.files import DigestMemo
+from tests.evals.datasets.vlm.rows import (
+    gqa_rows,
+    mme_rows,
+    pope_rows,
+    realworldqa_rows,
+    sqa_rows,
+    textvqa_rows,
+    write_parquet,
+)
 
 WritePicture = Callable[..., Path]
 
@@ -131,3 +140,62 @@ def roots(imagenet_root: Path, ade_root: Path, nyu_root: Path, spair_root: Path)
     """All four data sets as an embedded world would be given, so that published counts do not apply."""
     folders = {"imagenet": imagenet_root, "ade20k": ade_root, "nyu": nyu_root, "SPair-71k": spair_root}
     return Roots(folders, world="tiny")
+
+
+@pytest.fixture
+def vlm_root(tmp_path: Path) -> Path:
+    """All six sets in the layout of the hub."""
+    root = tmp_path / "vlm"
+    write_parquet(root / "textvqa" / "data", "validation", textvqa_rows(), 3)
+    write_parquet(root / "ScienceQA" / "ScienceQA-IMG", "test", sqa_rows())
+    write_parquet(root / "RealWorldQA" / "data", "test", realworldqa_rows(), 2)
+    write_parquet(root / "POPE" / "data", "test", pope_rows(), 3)
+    asked, shown = gqa_rows()
+    write_parquet(root / "GQA" / "testdev_balanced_instructions", "testdev", asked)
+    write_parquet(root / "GQA" / "testdev_balanced_images", "testdev", shown)
+    write_parquet(root / "MME" / "data", "test", mme_rows(), 2)
+    return root
+
+
+def _record(name: str, image: str | None, *said: str) -> dict[str, Any]:
+    turns = [{"from": ("human", "gpt")[at % 2], "value": text} for at, text in enumerate(said)]
+    shown = {"image": image} if image else {"model": ""}
+    return {"id": name, **shown, "conversations": turns}
+
+
+@pytest.fixture
+def llava_root(tmp_path: Path, picture: WritePicture) -> Path:
+    """Three captions; five conversations of all kinds of sources but Visual Genome, one of them text alone."""
+    root = tmp_path / "llava"
+    captions = [
+        _record(f"00000{at}", f"0000{at}/{at}.jpg", "What is shown?\n<image>", f"thing {at}") for at in range(3)
+    ]
+    names = ["coco/train2017/7.jpg", "gqa/images/7.jpg", "ocr_vqa/images/7.jpg", "coco/train2017/7.jpg"]
+    talks = [_record(f"t{at}", name, "<image>\nWhat?", "Red", "Why?", "Paint") for at, name in enumerate(names)]
+    talks.insert(2, _record("wNBG8Gp_0", None, "Hello", "Grüß dich"))
+    for folder, name, records in (
+        (root / "LLaVA-Pretrain", "blip_laion_cc_sbu_558k.json", captions),
+        (root, "llava_v1_5_mix665k.json", talks),
+    ):
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text(json.dumps(records, indent=1), encoding="utf-8")
+    for record in captions:
+        picture(root / "LLaVA-Pretrain" / "images" / record["image"])
+    for image in sorted(set(names)):
+        picture(root / image)
+    return root
+
+
+@pytest.fixture
+def edit_talk(llava_root: Path) -> Callable[..., Path]:
+    """Changes keys of a record (None removes the key) and returns the path of its file."""
+
+    def edit(index: int, file: str = "llava_v1_5_mix665k.json", **changes: Any) -> Path:
+        path = llava_root / file
+        records = json.loads(path.read_text())
+        changed = records[index] | changes
+        records[index] = {key: value for key, value in changed.items() if value is not None}
+        path.write_text(json.dumps(records))
+        return path
+
+    return edit

@@ -1,0 +1,204 @@
+"""Language models: those of transformers that are there already, and small Llamas trained from nothing on a text."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from evals.context import BarFactory
+from evals.device import generator, versions
+from evals.encoders.load import digest
+from evals.encoders.weights import seeded
+from evals.errors import DataError, UnavailableError, WeightsError, unknown
+from evals.vlm.loop import Accelerator, Feed, Job, train
+from evals.vlm.model import next_token_loss
+from evals.vlm.optimisation import Optimisation
+
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "small": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
+}
+"""Of Llamas: `tiny` for trying things out, `small` for the embedded world."""
+_EPSILON = 1e-5
+"""Of the norms, as in Llama 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRecipe:
+    """How a small Llama is trained."""
+
+    size: str
+    """A key of SIZES."""
+    steps: int
+    batch: int = 16
+    block: int = 256
+    """Tokens that are read at once; positions beyond are never trained."""
+    rate: float = 3e-3
+    warmup: float = 0.03
+    """Share of the steps, rounded up."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    clip: float | None = 1.0
+    seed: int = 0
+
+
+def small_llama(size: str, tokenizer: Any, positions: int, seed: int) -> nn.Module:
+    """A Llama with the initialisation of its class, drawn from `seed`; input and output share their embeddings.
+
+    Raises UsageError for a size that does not exist, UnavailableError without transformers.
+    """
+    if size not in SIZES:
+        raise unknown("size of language model", size, sorted(SIZES))
+    transformers = _transformers()
+    config = transformers.LlamaConfig(
+        **SIZES[size],
+        vocab_size=len(tokenizer),
+        max_position_embeddings=positions,
+        rms_norm_eps=_EPSILON,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with seeded(seed):
+        made: nn.Module = transformers.LlamaForCausalLM(config)
+    return made
+
+
+def train_language(
+    model: nn.Module,
+    texts: Sequence[str],
+    tokenizer: Any,
+    recipe: LanguageRecipe,
+    folder: Path,
+    accelerator: Accelerator,
+    bar: BarFactory,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train a language model on texts alone; whether the end was reached (see `loop.train`, whose errors it raises).
+
+    Deterministic, and resumed to the step. Raises DataError for texts too short to fill one block.
+    """
+    model.requires_grad_(True)
+    feed = Packed(pack(texts, tokenizer, recipe.block), recipe.batch, recipe.seed)
+    learning = Optimisation(
+        rate=recipe.rate,
+        steps=recipe.steps,
+        warmup=math.ceil(recipe.steps * recipe.warmup),
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+    )
+    device = accelerator.device
+    job = Job(
+        title="language model",
+        work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
+        objective=NextToken(model),
+        inputs=lambda ids_BT: (ids_BT.to(device),),
+        tokens=lambda ids_BT: ids_BT.numel(),
+        feed=feed,
+        optimisation=learning,
+    )
+    return train(job, folder, accelerator, bar, stop)
+
+
+def pack(texts: Sequence[str], tokenizer: Any, block: int) -> Int[Tensor, "N T"]:
+    """Texts one after the other, each from BOS to EOS, cut into blocks; the rest that fills none is left out.
+
+    Raises DataError for texts too short to fill one.
+    """
+    opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    told = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    ids = [token for words in told for token in (*opening, *words, tokenizer.eos_token_id)]
+    count = len(ids) // block
+    if not count:
+        raise DataError(f"the text has {len(ids)} tokens, less than a block of {block}. Give more, or smaller blocks.")
+    return torch.tensor(ids[: count * block]).view(count, block)
+
+
+class Packed(Feed[Tensor]):
+    """Blocks of tokens in batches; each epoch has an order of its own, drawn from the seed."""
+
+    def __init__(self, blocks_NT: Int[Tensor, "N T"], batch: int, seed: int) -> None:
+        self._blocks_NT, self._batch, self._seed = blocks_NT, batch, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the tokens."""
+        return hashlib.sha256(self._blocks_NT.numpy().tobytes()).hexdigest()
+
+    def plan(self, step: int) -> list[list[int]]:
+        """One micro-batch; it may reach from one epoch into the next."""
+        count = len(self._blocks_NT)
+        places = range(step * self._batch, (step + 1) * self._batch)
+        orders = {epoch: generator(self._seed, epoch).permutation(count) for epoch in {at // count for at in places}}
+        return [[int(orders[at // count][at % count]) for at in places]]
+
+    def read(self, samples: Sequence[int]) -> Int[Tensor, "B T"]:
+        """The blocks."""
+        return self._blocks_NT[list(samples)]
+
+    def name(self, sample: int) -> str:
+        """Its number."""
+        return f"block {sample}"
+
+
+class NextToken(nn.Module):
+    """The loss of every token given those before it."""
+
+    def __init__(self, language: nn.Module) -> None:
+        super().__init__()
+        self.language = language
+        self._no_split_modules = getattr(language, "_no_split_modules", None)
+
+    def forward(self, ids_BT: Int[Tensor, "B T"]) -> Tensor:
+        """Mean cross entropy."""
+        return next_token_loss(self.language, ids_BT, input_ids=ids_BT)
+
+
+def open_language(where: str | Path) -> tuple[nn.Module, Any]:
+    """(causal language model in fp32, its tokenizer) of a folder, or of a repository of the hub.
+
+    Weights are read from safetensors alone and no code of the repository is run. Raises UnavailableError where they
+    are not here, WeightsError for weights that do not fit.
+    """
+    transformers = _transformers()
+    safe: dict[str, Any] = {"trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), **safe)
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            str(where), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **safe
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UnavailableError(
+            "weights",
+            f"no language model can be read from {str(where)!r} ({error}). Give a folder that save_pretrained wrote, "
+            "with safetensors and a tokenizer, or the name of a repository that can be reached.",
+        ) from error
+    wrong = {kind: told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if told[kind]}
+    if wrong:
+        raise WeightsError(f"the weights of {where} do not fit its config.json: {wrong}.")
+    return model, tokenizer
+
+
+def width_of(language: Any) -> int:
+    """Channels of the embedding of a word."""
+    return int(language.get_input_embeddings().weight.shape[1])
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise UnavailableError(
+            "package", f"a language model needs transformers: pip install 'eupe-eval[vlm]' ({error})"
+        ) from error
+    return transformers

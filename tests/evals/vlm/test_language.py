@@ -1,0 +1,109 @@
+"""Small language models trained on text alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evals.context import silent_bar
+from evals.errors import DataError, UnavailableError, UsageError, WeightsError
+from evals.vlm import log
+from evals.vlm.language import LanguageRecipe, NextToken, Packed, open_language, pack, small_llama, train_language
+from evals.vlm.loop import accelerator
+from tests.evals.vlm.small import after, tokenizer
+
+RECIPE = LanguageRecipe(size="tiny", steps=40, batch=4, block=16, rate=2e-2)
+TEXTS = [f"{question} the picture shows {colour}" for question in ("what", "is it") for colour in ("red", "blue")] * 8
+
+
+@pytest.fixture
+def words() -> Any:
+    """The tokenizer."""
+    return tokenizer()
+
+
+def learn(words: Any, folder: Path, seed: int = 0, **more: Any) -> Any:
+    """A small Llama after its training, and whether that came to its end."""
+    made = small_llama("tiny", words, positions=32, seed=seed)
+    done = train_language(made, TEXTS, words, RECIPE, folder, accelerator(torch.device("cpu")), silent_bar, **more)
+    return made, done
+
+
+def test_texts_are_packed_without_a_gap(words: Any) -> None:
+    """BOS, words, EOS; then the next text; the rest that fills no block is left out."""
+    blocks = pack(["what colour", "red", "is it blue"], words, 5)
+    numbers = words.get_vocab()
+    ids = [numbers[word] for word in ["<s>", "what", "colour", "</s>", "<s>", "red", "</s>", "<s>", "is", "it"]]
+    assert blocks.tolist() == [ids[:5], ids[5:10]]
+    with pytest.raises(DataError, match="has 3 tokens, less than a block of 5"):
+        pack(["red"], words, 5)
+
+
+def test_every_epoch_has_each_block_once() -> None:
+    """Batches reach over the end of an epoch; the order follows from seed and step alone, and changes by epoch."""
+    feed = Packed(torch.arange(14).view(7, 2), batch=3, seed=1)
+    seen = [sample for step in range(7) for micro in feed.plan(step) for sample in micro]
+    epochs = [seen[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert feed.plan(2) == Packed(torch.arange(14).view(7, 2), batch=3, seed=1).plan(2)
+    assert feed.read([6, 0]).tolist() == [[12, 13], [0, 1]]
+
+
+def test_it_learns_the_text(words: Any, tmp_path: Path) -> None:
+    """From the loss of guessing among all words to what the text leaves open: which of two colours."""
+    made, done = learn(words, tmp_path)
+    losses = [line["loss"] for line in log.read(tmp_path)]
+    assert done
+    assert losses[0] == pytest.approx(torch.tensor(float(len(words))).log().item(), rel=0.1)
+    assert losses[-1] < 0.6
+    start = torch.tensor([[words.bos_token_id, *words("is it the picture shows")["input_ids"]]])
+    likeliest = made(start).logits[0, -1].topk(2).indices.tolist()
+    assert set(words.convert_ids_to_tokens(likeliest)) == {"red", "blue"}
+
+
+def test_training_repeats_itself_and_resumes(words: Any, tmp_path: Path) -> None:
+    """Bit for bit, from the seed alone, whatever stands in the global stream; another seed gives other weights."""
+    one, _ = learn(words, tmp_path / "one")
+    torch.rand(3)
+    _, stopped = learn(words, tmp_path / "two", stop=after(13))
+    two, done = learn(words, tmp_path / "two")
+    assert (stopped, done) == (False, True)
+    assert all(torch.equal(value, two.state_dict()[key]) for key, value in one.state_dict().items())
+    fresh = [small_llama("tiny", words, positions=32, seed=seed) for seed in (0, 0, 1)]
+    first, same, other = (model.get_input_embeddings().weight for model in fresh)  # type: ignore[operator]
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_the_loss_is_that_of_transformers(words: Any) -> None:
+    """Its own loss function on the same tokens."""
+    made, ids = small_llama("tiny", words, positions=32, seed=0), torch.arange(12).view(2, 6)
+    torch.testing.assert_close(NextToken(made)(ids), made(input_ids=ids, labels=ids).loss)
+
+
+def test_sizes_are_named(words: Any) -> None:
+    """The larger one is larger; one that does not exist is told the others."""
+    tiny, small = (sum(p.numel() for p in small_llama(size, words, 32, 0).parameters()) for size in ("tiny", "small"))
+    assert small > 20 * tiny
+    with pytest.raises(UsageError, match=r"unknown size of language model 'huge'.*small, tiny"):
+        small_llama("huge", words, 32, 0)
+
+
+def test_a_language_model_is_opened_strictly(words: Any, tmp_path: Path) -> None:
+    """Weights and tokenizer of a folder; weights that do not fit their configuration are refused."""
+    made: Any = small_llama("tiny", words, positions=32, seed=0)
+    made.save_pretrained(tmp_path / "lm")
+    with pytest.raises(UnavailableError, match="no language model can be read"):
+        open_language(tmp_path / "lm")
+    words.save_pretrained(tmp_path / "lm")
+    model, told = open_language(tmp_path / "lm")
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in made.state_dict().items())
+    assert told.get_vocab() == words.get_vocab()
+    config = tmp_path / "lm" / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(WeightsError, match=r"do not fit its config\.json"):
+        open_language(tmp_path / "lm")
+    with pytest.raises(UnavailableError, match="nowhere"):
+        open_language(tmp_path / "nowhere")
