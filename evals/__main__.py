@@ -74,6 +74,9 @@ def run(
     seed: Annotated[int | None, typer.Option(envvar="EUPE_EVAL_SEED", help="Seed of every draw (default 0).")] = None,
     results: Results = None,
     cache: Cache = None,
+    vlm_checkpoint: Annotated[
+        Path | None, typer.Option(help="A vision-language model trained before, in place of training one.")
+    ] = None,
     config_dir: ConfigDir = None,
     override: Override = [],  # noqa: B006
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute again what is there.")] = False,
@@ -91,7 +94,9 @@ def run(
         "data": data, "protocol": protocol, "limit": limit, "device": device, "dtype": dtype, "batch": batch,
         "workers": workers, "seed": seed, "results": results, "cache": cache,
     }  # fmt: skip
-    settings = compose.compose(chosen_suites=suite, benchmarks=benchmark, overrides=override, flags=flags)
+    settings = compose.compose(
+        chosen_suites=suite, benchmarks=benchmark, overrides=override, flags=flags, vlm_checkpoint=vlm_checkpoint
+    )
     entries = compose.entries(encoder, weights, settings.seed, config_dir)
     session = Session(settings, entries, overwrite=overwrite, quiet=quiet, as_json=as_json)
     raise typer.Exit(session.dry_run() if dry_run else session.run(yes=yes))
@@ -130,6 +135,17 @@ def leaderboard(
     else:
         typer.echo(text, nl=False)
     raise typer.Exit(1 if left_out else 0)
+
+
+@app.command(epilog="Example:  eupe-eval rescore --results results")
+def rescore(results: Results = None) -> None:
+    """Compute the numbers of vision-language records again from their raw answers: no model, no data, no GPU."""
+    from evals.rescore import rescore as again
+
+    changed, kept = again(_results(results))
+    for path in changed:
+        typer.echo(f"changed: {path}")
+    typer.echo(f"{len(changed)} changed, {kept} as they were.")
 
 
 @data_app.command("make", epilog="Example:  eupe-eval data make --size tiny --to world")

@@ -51,8 +51,12 @@ def compose(
     benchmarks: Sequence[str] = (),
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    vlm_checkpoint: Path | None = None,
 ) -> Settings:
-    """Resolve flags over `-o` overrides over the files of `configs/`. Raises UsageError naming the key."""
+    """Resolve flags over `-o` overrides over the files of `configs/`. Raises UsageError naming the key.
+
+    `vlm_checkpoint` is the constant `checkpoint` of every vision-language benchmark.
+    """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     raw = _compose_raw(overrides)
     values = {**raw, **raw["paths"], **given}
@@ -61,6 +65,10 @@ def compose(
         base.find(name)
     data = values["data"]
     world = _world(data)
+    changes = _changes(raw["benchmarks"] or {})
+    if vlm_checkpoint is not None:
+        given_model = {"checkpoint": str(vlm_checkpoint.expanduser().resolve())}
+        changes |= {name: {**changes.get(name, {}), **given_model} for name in chosen if talks(name)}
     return Settings(
         device=str(values["device"]),
         batch=_whole("batch", values["batch"], least=1),
@@ -70,7 +78,7 @@ def compose(
         protocol=None if values["protocol"] is None else str(values["protocol"]),
         limit=None if values["limit"] is None else _whole("limit", values["limit"], least=1),
         benchmarks=chosen,
-        changes=_changes(raw["benchmarks"] or {}),
+        changes=changes,
         folders={} if world else _folders(data, raw["paths"]),
         world=world.size if isinstance(world, Identity) else world,
         world_folder=Path(data).expanduser() if isinstance(world, Identity) else None,
@@ -106,6 +114,11 @@ def entries(names: Sequence[str], weights: str | None, seed: int, config_dir: Pa
         if entry.source == "torch_hub":
             require_trust(entry.model)
     return found
+
+
+def talks(name: str) -> bool:
+    """Whether a benchmark asks a vision-language model."""
+    return base.find(name).family == "vlm"
 
 
 def suites() -> dict[str, list[str]]:

@@ -29,6 +29,8 @@ from evals.run import Bench, evaluate
 if TYPE_CHECKING:
     from evals.datasets.check import Finding
 
+_TALKS = {"small": "talks", "tiny": "talks-tiny"}
+"""Size of an embedded world -> that of its part for vision-language models."""
 LONG = 2 * 3600
 """Seconds above which a run wants `--yes`."""
 
@@ -153,7 +155,17 @@ def _world_roots(settings: Settings, quiet: bool, render: bool) -> Roots:
     known = world.read_identity(folder)
     if render and not world.is_whole(folder):
         raise DataError(f"{folder} is a damaged world: delete it and render it again with `eupe-eval data make`.")
-    return compose.roots(folder, show.world_id(known) if known else None)
+    found = compose.roots(folder, show.world_id(known) if known else None)
+    if settings.world is None or settings.world_folder is not None:
+        return found
+    if not any(map(compose.talks, settings.benchmarks)):
+        return found
+    # What vision-language models need is a world of its own, which others need not wait for.
+    size = _TALKS.get(settings.world, settings.world)
+    talks = settings.cache / "miniature" / world.world_name(size, 0)
+    if render:
+        make_world(settings.cache, size, 0, quiet=quiet)
+    return Roots({**found.folders, **compose.roots(talks, None).folders}, found.world)
 
 
 def _world_folder(settings: Settings) -> Path:

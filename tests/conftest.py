@@ -9,7 +9,7 @@ import tests.checker
 
 # Before anything of ours is imported: what is imported already is not checked. `types` is left out, because its public
 # door answers a wrong dtype or rank with an error of its own, which tests ask for.
-CHECKED = ("doctor", "encoders", "features", "metrics", "preprocess", "probes")
+CHECKED = ("doctor", "encoders", "features", "metrics", "preprocess", "probes", "vlm")
 install_import_hook([f"evals.{name}" for name in CHECKED], f"{tests.checker.__name__}.checked")
 
 import torch  # noqa: E402

@@ -171,7 +171,7 @@ def names() -> list[str]:
     """Ids of every benchmark: one a module of this package."""
     package = importlib.import_module("evals.benchmarks")
     modules = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name.replace("_", "-") for name in modules if name != "base")
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("base"))
 
 
 def find(name: str) -> type[Benchmark]:
