@@ -9,12 +9,47 @@ from evals.miniature.things import FAMILIES
 
 
 @dataclass(frozen=True, slots=True)
+class Talks:
+    """Counts of what is there for vision-language models.
+
+    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions` for each training picture;
+    `alone` conversations without a picture; `documents` of text; and how many questions each set has at most (`pope`
+    a category; `mme` pictures a subtask, with two questions each).
+    """
+
+    portraits: tuple[int, int] = (0, 0)
+    gatherings: tuple[int, int] = (0, 0)
+    rooms: tuple[int, int] = (0, 0)
+    boards: tuple[int, int] = (0, 0)
+    captions: int = 0
+    alone: int = 0
+    documents: int = 0
+    textvqa: int = 0
+    scienceqa: int = 0
+    realworldqa: int = 0
+    pope: int = 0
+    gqa: int = 0
+    mme: int = 0
+
+    @property
+    def kinds(self) -> tuple[tuple[str, tuple[int, int]], ...]:
+        """(name, counts) of the four kinds of pictures."""
+        return (
+            ("portrait", self.portraits),
+            ("gathering", self.gatherings),
+            ("room", self.rooms),
+            ("board", self.boards),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """Counts and picture sides of a world.
 
     `classes` object classes with `class_train` and `class_val` images each; `dense_train` and `dense_val` images for
     either dense set, NYU rooms seen from `views_train` and `views_val` places; `categories` of correspondence with
-    `splits` (train, validation, test) images each and at most `pairs` pairs a category; `notices` pictures of signs.
+    `splits` (train, validation, test) images each and at most `pairs` pairs a category; `notices` pictures of signs;
+    `talks` what vision-language models need.
     Pictures have a short side of `short` pixels and a long side up to `long`.
     """
 
@@ -31,6 +66,7 @@ class Size:
     short: int
     long: int
     notices: int = 0
+    talks: Talks = Talks()
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -46,6 +82,37 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "tiny": Size(5, 6, 3, 6, 3, 2, 1, 3, (1, 1, 2), (80, 6, 150), 64, 80),
         # What encoders may learn from: other pictures (under another seed) of the things that `small` asks about.
         "lessons": Size(20, 150, 1, 1500, 2, 4, 2, 10, (100, 1, 2), (600, 1, 1), 128, 160, notices=3200),
+        # For vision-language models alone: pictures to learn from and, from other draws, pictures to be asked about.
+        "talks": Size(
+            *(0, 0, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 128, 160),
+            talks=Talks(
+                *((150, 40), (500, 150), (130, 50), (520, 90)),
+                captions=2,
+                alone=260,
+                documents=12_000,
+                textvqa=160,
+                scienceqa=160,
+                realworldqa=120,
+                pope=240,
+                gqa=400,
+                mme=20,
+            ),
+        ),
+        "talks-tiny": Size(
+            *(0, 0, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 64, 80),
+            talks=Talks(
+                *((4, 4), (10, 14), (3, 4), (8, 6)),
+                captions=2,
+                alone=3,
+                documents=40,
+                textvqa=8,
+                scienceqa=8,
+                realworldqa=6,
+                pope=12,
+                gqa=16,
+                mme=2,
+            ),
+        ),
     }
 )
 

@@ -16,6 +16,7 @@ from typing import Any
 from evals.errors import ResultsError, UsageError, unknown
 from evals.miniature import ade20k, imagenet, notices, nyu, spair
 from evals.miniature.sizes import SIZES, Size
+from evals.miniature.talks import build as talks
 
 __all__ = [
     "SCENES",
@@ -41,7 +42,7 @@ _CARD = "miniature.json"
 SCENES = "scenes.jsonl"
 """Descriptions of pictures, a line each."""
 _SETS: Mapping[str, ModuleType] = MappingProxyType(
-    {"imagenet": imagenet, "ade20k": ade20k, "nyu": nyu, "spair": spair, "notices": notices}
+    {"imagenet": imagenet, "ade20k": ade20k, "nyu": nyu, "spair": spair, "notices": notices, "talks": talks}
 )
 _COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -58,7 +59,7 @@ _COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 """Folders below which a set has one file of this ending for each of its images."""
 _LISTS = ("imagenet/labels.txt", f"{ade20k.FOLDER}/objectInfo150.txt", f"{ade20k.FOLDER}/sceneCategories.txt")
-_DESCRIBED = ("imagenet", "ade20k", "nyu", "notices")
+_DESCRIBED = ("imagenet", "ade20k", "nyu", "notices", "talks")
 _CHUNK = 20
 
 
@@ -168,6 +169,8 @@ def is_whole(root: Path) -> bool:
     whose content was changed is not noticed.
     """
     identity = read_identity(root)
+    if identity is not None and "talks" in identity.counts:
+        return (root / SCENES).is_file() and talks.is_whole(root, identity.counts["talks"])
     if identity is None or not all((root / name).is_file() for name in (*_LISTS, SCENES)):
         return False
     for kind, places in _COUNTED.items():
@@ -273,7 +276,8 @@ def _finish(world: Path, partial: Path, size: str, seed: int) -> None:
         with chunk.done.open(encoding="utf-8") as lines:
             records[chunk.kind] += [json.loads(line) for line in lines]
     for kind, module in _SETS.items():
-        module.finish(world, SIZES[size], seed, records[kind])
+        if records[kind]:
+            module.finish(world, SIZES[size], seed, records[kind])
     with (world / SCENES).open("w", encoding="utf-8") as out:
         for kind in _DESCRIBED:
             out.writelines(json.dumps(record) + "\n" for record in records[kind])

@@ -1,0 +1,66 @@
+"""Sights of the mind: scenes that are told and never drawn, to learn language from."""
+
+import numpy as np
+
+from evals.miniature.palette import COLOURS
+from evals.miniature.signs import WORDS
+from evals.miniature.talks.gatherings import draw_labels
+from evals.miniature.talks.phrases import FLOORS
+from evals.miniature.talks.sights import Box, Item, Sight
+from evals.miniature.textures import TEXTURES
+
+__all__ = ["imagine"]
+
+Rng = np.random.Generator
+
+_COLUMNS = ((0.03, 0.3), (0.36, 0.64), (0.7, 0.97))
+_FRONT, _BACK = (0.55, 0.95, 2.0), (0.3, 0.6, 3.5)
+"""Top and bottom of a box, and depth, of what stands in front and at the back."""
+
+
+def _colours(rng: Rng, number: int) -> tuple[str, ...]:
+    names = list(COLOURS)
+    return tuple(names[k] for k in rng.choice(len(names), number, replace=False).tolist())
+
+
+def _item(rng: Rng, number: int, label: str, box: Box, depth: float, on: int | str = "floor") -> Item:
+    texture, text = TEXTURES[int(rng.integers(len(TEXTURES)))], ""
+    if label == "sign":
+        text = WORDS[int(rng.integers(len(WORDS)))].lower()
+    if label in ("sign", "table"):
+        texture = "plain"
+    colours = _colours(rng, 2 if texture != "plain" or label == "sign" else 1)
+    area = (box[2] - box[0]) * (box[3] - box[1]) * float(rng.uniform(0.6, 0.9))
+    return Item(number, label, texture, colours, text, box, depth, area, on, colours, legible=label == "sign")
+
+
+def imagine(rng: Rng) -> Sight:
+    """Draw a sight in which everything is clear: signs one above the other, or things in three columns and two rows."""
+    if rng.random() < 0.2:
+        return _signs(rng)
+    places = [(left, right, *row) for row in (_FRONT, _BACK) for left, right in _COLUMNS]
+    order = rng.permutation(len(places)).tolist()
+    labels = draw_labels(rng, int(rng.integers(1, 4)) + 1)
+    if rng.random() < 0.3:
+        labels.append("sign")
+    with_table = rng.random() < 0.3
+    if with_table:
+        labels.append("table")
+    items = []
+    for number, label in enumerate(labels):
+        left, right, top, bottom, depth = places[order[number]]
+        items.append(_item(rng, number, label, (left, top, right, bottom), depth))
+    if with_table:
+        table = items[-1]
+        top = table.box[1]
+        box = (table.box[0] + 0.05, top - 0.2, table.box[2] - 0.05, top + 0.05)
+        items.append(_item(rng, len(items), draw_labels(rng, 2)[0], box, table.depth, table.id))
+    floors = list(FLOORS)
+    return Sight("gathering", tuple(items), floors[int(rng.integers(len(floors)))])
+
+
+def _signs(rng: Rng) -> Sight:
+    upper = _item(rng, 0, "sign", (0.1, 0.1, 0.9, 0.45), 2.0)
+    if rng.random() < 0.4:
+        return Sight("board", (upper,), None)
+    return Sight("board", (upper, _item(rng, 1, "sign", (0.1, 0.5, 0.9, 0.9), 2.0)), None)

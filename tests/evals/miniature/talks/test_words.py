@@ -1,0 +1,129 @@
+"""The tokenizer and the corpus."""
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from evals.miniature.talks import build, gqa, mme, pope, realworldqa, scienceqa, textvqa
+from evals.miniature.talks.corpus import conversation, documents
+from evals.miniature.talks.phrases import LETTER, LETTER_ONLY, SHORT, SYSTEM, WORD_ONLY
+from evals.miniature.talks.words import save_tokenizer, split, vocabulary
+
+PROMPT = f"{SYSTEM} USER: What colour is the mug?\n{SHORT} ASSISTANT:"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_talks: Path) -> Any:
+    """The tokenizer of the tiny world, as transformers loads it."""
+    transformers = pytest.importorskip("transformers")
+    return transformers.AutoTokenizer.from_pretrained(tiny_talks / build.TOKENIZER)
+
+
+def texts(root: Path) -> list[str]:
+    """Every text of the world but what readers of signs made of them."""
+    found = [json.loads(line)["text"] for line in (root / build.CORPUS).read_text().splitlines()]
+    for name in (build.CAPTIONS, build.TALKS):
+        for record in json.loads((root / name).read_text()):
+            for turn in record["conversations"]:
+                lines = turn["value"].replace("<image>", "").split("\n")
+                found += [line for line in lines if not line.startswith("Reference OCR token")]
+    for name in (textvqa.FILE, scienceqa.FILE, realworldqa.FILE, pope.FILE, gqa.FILES[0], mme.FILE):
+        for row in pq.read_table(root / name).to_pylist():
+            found += [row["question"], str(row["answer"]) if "answer" in row else row["answers"][0]]
+            found += [*row.get("choices", []), row.get("hint", ""), row.get("fullAnswer", "")]
+    return found
+
+
+def test_every_word_is_known(tokenizer: Any, tiny_talks: Path) -> None:
+    """No text of the world, no template and no instruction has an unknown word."""
+    everything = [*texts(tiny_talks), PROMPT, LETTER, LETTER_ONLY, WORD_ONLY, "Context: Reference OCR token: tea, bus"]
+    assert len(everything) > 500
+    for text in everything:
+        assert tokenizer.unk_token_id not in tokenizer(text, add_special_tokens=False)["input_ids"], text
+
+
+def test_special_tokens(tokenizer: Any) -> None:
+    """Ids 0 to 3; text begins with <s> and does not end; unknown words are <unk>; </s> in a text is one token."""
+    assert [tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id] == [
+        *range(4)
+    ]
+    ids = tokenizer("the quokka is red</s>")["input_ids"]
+    known = tokenizer.convert_tokens_to_ids
+    assert ids == [1, known("the"), 0, known("is"), known("red"), 2]
+    assert len(tokenizer) == len(tokenizer.get_vocab()) < 600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROMPT,
+        "In the middle is a grey sign, on the right is a mug.",
+        "What is it for?\nA. red\nB. yes\nAnswer with the option's letter from the given choices directly.",
+    ],
+)
+def test_decoding_gives_the_text_back(tokenizer: Any, text: str) -> None:
+    """Blanks, signs, apostrophes and newlines are as they were."""
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_pieces_are_the_whole(tokenizer: Any) -> None:
+    """Ids of the pieces of a conversation, one after the other, are those of the conversation."""
+    whole = conversation([("Is the mug red?", "yes"), ("What is on the table?", "ball")])
+    pieces = [f"{SYSTEM} USER: Is the mug red? ASSISTANT:", " yes</s>", "USER: What is on the table? ASSISTANT:"]
+    pieces.append(" ball</s>")
+    ids = [tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in pieces]
+    assert list(chain(*ids)) == tokenizer(whole, add_special_tokens=False)["input_ids"]
+
+
+def test_split_by_hand() -> None:
+    """Words keep their apostrophes, digits and signs stand alone, blanks are gone."""
+    assert split("The user's 12 mugs,\nA. red</s>USER:") == [
+        *("The", "user's", "1", "2", "mugs", ",", "\n", "A", ".", "red", "USER", ":"),
+    ]
+
+
+def test_the_vocabulary_has_the_words_and_their_order(tmp_path: Path) -> None:
+    """Special tokens, then the alphabet; a new word of a text is in it; equal words give equal bytes."""
+    words = vocabulary(["zebra red zebra"])
+    assert words[:4] == ["<unk>", "<s>", "</s>", "<pad>"]
+    assert words[4:] == sorted(set(words[4:])) and "zebra" in words
+    assert len(words) == len(vocabulary([])) + 1
+    save_tokenizer(tmp_path / "a", words)
+    save_tokenizer(tmp_path / "b", words)
+    assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+
+
+def test_every_world_has_the_same_words(tokenizer: Any) -> None:
+    """Much more text than that of the tiny world has no other words, so that models of one seed read another's."""
+    texts = documents(3000, np.random.default_rng(11))
+    assert set(vocabulary(texts)) <= set(tokenizer.get_vocab())
+
+
+def test_documents() -> None:
+    """As many as wanted, the same under one seed; conversations have the template, captions end with a newline."""
+    first, again = (list(documents(60, np.random.default_rng(3))) for _ in range(2))
+    assert first == again and len(first) == 60
+    talks = [text for text in first if text.startswith(SYSTEM)]
+    assert len(talks) == 36
+    assert all(text.count("ASSISTANT:") == text.count("</s>") >= 1 for text in talks)
+    assert sum(text.endswith("\n") for text in first) == 12
+    assert len(set(first)) > 55
+
+
+def test_told_scenes_hold_the_answers() -> None:
+    """A colour or word that is the answer to a question was said before it."""
+    checked = 0
+    for text in documents(200, np.random.default_rng(4)):
+        told, _, rest = text.removeprefix(SYSTEM).partition("\n")
+        for part in rest.split("</s>"):
+            question, _, answer = part.partition(" ASSISTANT: ")
+            if "What colour" in question and "\nA." not in question:
+                checked += 1
+                assert f"{answer} " in told
+    assert checked > 20
