@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from eupe.bundle import LINEAGE, bundle
 from evals.encoders.exports.files import write_export
-from evals.encoders.exports.manifest import MANIFEST, check_whole
+from evals.encoders.exports.manifest import HEADS, MANIFEST, check_whole
 from evals.encoders.load import load
 from evals.encoders.registry import resolve
 from evals.errors import UsageError, WeightsError
@@ -62,6 +63,10 @@ def test_a_bundle_is_all_that_is_needed(tmp_path: Path) -> None:
         f"{LINEAGE}/proxy/export.json", f"{LINEAGE}/proxy/heads.safetensors", f"{LINEAGE}/proxy/statistics.safetensors",
         f"{LINEAGE}/tiny-expert/export.json", f"{LINEAGE}/tiny-expert/text.safetensors", "statistics.safetensors",
     ]  # fmt: skip
+    # Of the proxy's heads (two teachers, class tokens and patches) one is on the way.
+    assert {key[: len("semantic.cls.")] for key in load_file(tmp_path / "elsewhere" / LINEAGE / "proxy" / HEADS)} == {
+        "semantic.cls."
+    }
 
 
 def test_a_bundle_without_text(tmp_path: Path) -> None:
