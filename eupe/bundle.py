@@ -26,8 +26,10 @@ LINEAGE = "lineage"
 """Below the bundle: what the way from its class token to text needs of the exports that it leads through."""
 
 
-def bundle(export: Path, to: Path, name: str) -> None:
-    """Copy an export as `name`, and the exports of its way to text into it, each pointing to the next.
+def bundle(export: Path, to: Path, name: str, note: str | None = None) -> None:
+    """Copy an export as `name`, and of the exports on its way to text what it needs, each pointing to the next.
+
+    The `note` is what `eupe-eval info` says of it.
 
     Raises UsageError for a folder that exists, UnavailableError and WeightsError where the lineage is not whole,
     ResultsError where the copy cannot be written.
@@ -51,7 +53,7 @@ def bundle(export: Path, to: Path, name: str) -> None:
                 folder, aside / LINEAGE / read_manifest(folder).name, _taught(route, folder, digest, source)
             )
         source = f"{LINEAGE}/{read_manifest(way[1]).name}" if len(way) > 1 else ""
-        _copy(export, aside, name, _taught(route, export, digest, source))
+        _copy(export, aside, name, note, _taught(route, export, digest, source))
         aside.rename(to)
     except (OSError, SafetensorError) as error:
         raise ResultsError(f"cannot write the bundle {to}: {error}. Free some space, or choose another.") from error
@@ -72,13 +74,14 @@ def _called(way: list[Path], folder: Path) -> str:
     return read_manifest(following[0]).name if following else ""
 
 
-def _copy(export: Path, to: Path, name: str, taught: Teacher | None) -> None:
+def _copy(export: Path, to: Path, name: str, note: str | None, taught: Teacher | None) -> None:
     """All of an export under another name, with a manifest that points to the next one."""
     manifest = read_manifest(export)
     for file in manifest.files:
         shutil.copyfile(export / file, to / file)
     teachers = tuple(taught if taught and each.name == taught.name else each for each in manifest.teachers)
-    write_atomic(to / MANIFEST, replace(manifest, teachers=teachers, name=name).to_json().encode())
+    entry = manifest.entry if note is None else {**manifest.entry, "note": note}
+    write_atomic(to / MANIFEST, replace(manifest, teachers=teachers, name=name, entry=entry).to_json().encode())
 
 
 def _reduce(export: Path, to: Path, taught: Teacher | None) -> str:

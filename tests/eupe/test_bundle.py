@@ -72,8 +72,9 @@ def test_a_bundle_is_all_that_is_needed(tmp_path: Path) -> None:
 def test_a_bundle_without_text(tmp_path: Path) -> None:
     """An export that nothing leads to text from is copied as it is."""
     write_export(tmp_path / "plain", VIT, model_of(VIT).state_dict())
-    bundle(tmp_path / "plain", tmp_path / "made", "mine")
+    bundle(tmp_path / "plain", tmp_path / "made", "mine", "Made by hand.")
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["backbone.safetensors", "export.json"]
+    assert resolve(str(tmp_path / "made")).note.startswith("Made by hand.")
 
 
 def test_nothing_is_overwritten_or_half_made(tmp_path: Path) -> None:
