@@ -1,8 +1,10 @@
 """One folder that can be handed on: an export with all that its way to text needs, and nothing else, inside it."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -13,6 +15,7 @@ from evals.encoders.exports.manifest import (
     MANIFEST,
     STATISTICS,
     TEXT,
+    Manifest,
     Teacher,
     check_whole,
     read_manifest,
@@ -81,7 +84,7 @@ def _copy(export: Path, to: Path, name: str, note: str | None, taught: Teacher |
         shutil.copyfile(export / file, to / file)
     teachers = tuple(taught if taught and each.name == taught.name else each for each in manifest.teachers)
     entry = manifest.entry if note is None else {**manifest.entry, "note": note}
-    write_atomic(to / MANIFEST, replace(manifest, teachers=teachers, name=name, entry=entry).to_json().encode())
+    _write(to, replace(manifest, teachers=teachers, name=name, entry=entry))
 
 
 def _reduce(export: Path, to: Path, taught: Teacher | None) -> str:
@@ -102,5 +105,18 @@ def _reduce(export: Path, to: Path, taught: Teacher | None) -> str:
                 to / file, {key: value for key, value in tensors.items() if key.startswith(kept)}
             )
     teachers = (replace(taught, patch=None),) if taught else manifest.teachers
-    write_atomic(to / MANIFEST, replace(manifest, teachers=teachers, files=files).to_json().encode())
+    _write(to, replace(manifest, teachers=teachers, files=files))
     return sha256_file(to / MANIFEST)
+
+
+def _write(to: Path, manifest: Manifest) -> None:
+    write_atomic(to / MANIFEST, replace(manifest, training=_told(manifest.training)).to_json().encode())
+
+
+def _told(notes: Any) -> Any:
+    """What is said of the training, with the last names of folders alone: the rest is of the machine that made it."""
+    if isinstance(notes, Mapping):
+        return {key: _told(value) for key, value in notes.items()}
+    if isinstance(notes, list):
+        return [_told(value) for value in notes]
+    return Path(notes).name if isinstance(notes, str) and Path(notes).is_absolute() else notes

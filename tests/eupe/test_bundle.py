@@ -77,6 +77,20 @@ def test_a_bundle_without_text(tmp_path: Path) -> None:
     assert resolve(str(tmp_path / "made")).note.startswith("Made by hand.")
 
 
+def test_folders_of_the_machine_stay_there(tmp_path: Path) -> None:
+    """What was trained and how goes along; where things lay does not."""
+    notes = {
+        "step": 3,
+        "stage": {"sources": {"web": {"root": "/data/web", "share": 0.5}}, "sides": [64], "kind": "a/b"},
+    }
+    made = replace(VIT, training=notes)
+    write_export(tmp_path / "plain", made, model_of(made).state_dict())
+    bundle(tmp_path / "plain", tmp_path / "made", "mine")
+    told = check_whole(tmp_path / "made").training
+    assert told["stage"] == {"sources": {"web": {"root": "web", "share": 0.5}}, "sides": [64], "kind": "a/b"}
+    assert told["step"] == 3
+
+
 def test_nothing_is_overwritten_or_half_made(tmp_path: Path) -> None:
     """A folder that is there stays; a lineage with a changed file makes no bundle."""
     student = chain(tmp_path)
