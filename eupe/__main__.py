@@ -129,11 +129,12 @@ def bundle(
     export_folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
     to: Annotated[Path, typer.Argument(metavar="FOLDER", help="What is made; it must not exist.")],
     name: Annotated[str, typer.Option(help="What the encoder is called in records and tables.")],
+    note: Annotated[str | None, typer.Option(help="What `eupe-eval info` says of it.")] = None,
 ) -> None:
     """Copy an export, with what its way to text needs of its proxy and experts, into one folder to be handed on."""
     from eupe.bundle import bundle as bundled
 
-    bundled(export_folder, to, name)
+    bundled(export_folder, to, name, note)
     typer.echo(f"{to}\n  eupe-eval run --encoder {to}")
 
 

@@ -97,7 +97,7 @@ def _entry(stage: Stage, learner: Learner) -> dict[str, Any]:
         "size": min(stage.sides),
         "patch": learner.patch,
         "dim": learner.width,
-        "global_feature": "gap_norm" if learner.convolutional else "cls",
+        "global_feature": learner.global_feature,
         "licence": stage.licence,
         "mean": list(mean),
         "std": list(std),

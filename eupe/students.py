@@ -1,4 +1,4 @@
-"""The networks that learn: vision transformers and ConvNeXts of timm, in the form in which EUPE was released.
+"""The networks that learn: ViTs and ConvNeXts of timm in the form in which EUPE was released, and ResNets.
 
 A learner is one module with the backbone and all of its adapter heads, so that whatever wraps, clips, averages or saves
 it can leave none of them out.
@@ -13,13 +13,15 @@ import torch
 from jaxtyping import Float
 from timm.layers.drop import DropPath
 from timm.models.convnext import ConvNeXt
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from evals.device import torch_generator
-from evals.encoders.entry import NORMALISATIONS
+from evals.encoders.entry import NORMALISATIONS, GlobalFeature
 from evals.encoders.exports.heads import Head
 from evals.encoders.tokens import rope_blocks, run_tokens
 from evals.encoders.weights import seeded
+from evals.errors import UsageError
 from evals.types import Ask
 
 _DROPPED = (
@@ -72,10 +74,9 @@ class Learner(nn.Module):
     def __init__(self, network: nn.Module, targets: Mapping[str, Target], hidden: int) -> None:
         super().__init__()
         self.backbone = network
-        self.convolutional = isinstance(network, ConvNeXt)
+        self.global_feature, self.patch = _outputs(network)
         width = int(self.backbone.num_features)
         self.width, self.rope_blocks = width, rope_blocks(network)
-        self.patch = 32 if self.convolutional else int(self.backbone.patch_embed.patch_size[0])
         self.drops = any(_drops(module) for module in network.modules())
         self.heads = nn.ModuleDict({name: _heads(width, hidden, target) for name, target in targets.items()})
         mean, std = NORMALISATIONS["imagenet"]
@@ -96,12 +97,16 @@ class Learner(nn.Module):
     def features(
         self, images_B3YX: Float[Tensor, "B 3 Y X"], rope_scales_L: Float[Tensor, " L"] | None = None
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B H W D"]]:
-        """Class token (of a ConvNeXt: the norm of the mean of its map) and patch tokens after the final norm."""
+        """Class token (of a convolutional network: the mean of its map, normed where it has a norm) and patch tokens
+        after the final norm.
+        """
         normalised = (images_B3YX - self.mean) / self.std
-        if self.convolutional:
-            map_BDHW = self.backbone.forward_features(normalised)
+        if self.global_feature != "cls":
+            # Backward passes of convolutions are several times as fast in this order of memory.
+            map_BDHW = self.backbone.forward_features(normalised.contiguous(memory_format=torch.channels_last))
             pooled_BD: Tensor = self.backbone.forward_head(map_BDHW, pre_logits=True)
-            return pooled_BD, self.backbone.head.norm(map_BDHW).permute(0, 2, 3, 1)
+            normed_BDHW = self.backbone.head.norm(map_BDHW) if self.global_feature == "gap_norm" else map_BDHW
+            return pooled_BD, normed_BDHW.permute(0, 2, 3, 1)
         rows, columns = (side // self.patch for side in images_B3YX.shape[2:])
         tokens = run_tokens(self.backbone, normalised, Ask(rope_scales_L=rope_scales_L))
         patches_BHWD = tokens.patches_BND.reshape(len(images_B3YX), rows, columns, self.width)
@@ -123,6 +128,19 @@ def rescaling(blocks: int, factor: float, *keys: int) -> Float[Tensor, " L"] | N
         return None
     draws = torch.rand(blocks, generator=torch_generator(*keys, _RESCALE), dtype=torch.float64)
     return (factor ** (2 * draws - 1)).float()
+
+
+def _outputs(network: nn.Module) -> tuple[GlobalFeature, int]:
+    """(global feature, pixels from one patch to the next). Raises UsageError for batch norms."""
+    timms: Any = network
+    if not isinstance(network, ConvNeXt | ResNet):
+        return "cls", int(timms.patch_embed.patch_size[0])
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        raise UsageError(
+            "a student with batch norms would learn something else on two processes than on one; take another norm "
+            "(options: {norm_layer: groupnorm1})."
+        )
+    return "gap_norm" if isinstance(network, ConvNeXt) else "avg_pool", int(timms.feature_info[-1]["reduction"])
 
 
 def _drops(module: nn.Module) -> bool:

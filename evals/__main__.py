@@ -57,7 +57,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 )
 def run(
     encoder: Annotated[
-        list[str], typer.Option("--encoder", "-e", help="Entry or route (timm:<name> ...). Repeatable.")
+        list[str],
+        typer.Option(
+            "--encoder",
+            "-e",
+            help="Entry, route (timm:<name> ...) or export; @random behind it: untrained. Repeatable.",
+        ),
     ],
     suite: Annotated[list[str], typer.Option("--suite", "-s", help="Suite (default: all). Repeatable.")] = [],  # noqa: B006
     benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="Single benchmark. Repeatable.")] = [],  # noqa: B006

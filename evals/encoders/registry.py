@@ -16,6 +16,8 @@ from evals.errors import UsageError, unknown
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """Exports that come with this project: a folder there is an encoder of that name."""
+UNTRAINED = "@random"
+"""Behind the name of an encoder: with fresh weights."""
 SOURCES = "evals.encoders.sources"
 """The package whose modules are the adapters: a file there is a source."""
 
@@ -36,11 +38,14 @@ def sources() -> list[str]:
 def resolve(name: str, *, weights: str | None = None, seed: int = 0, extra: Path | None = None) -> EncoderEntry:
     """The entry of `name`, of a route such as `timm:<model>`, or of an export's folder, with the weights asked for.
 
+    `<name>@random` is its architecture, untrained, whatever weights the others get.
     An encoder that has nothing to load stays so under `hub` and `random`. A route imports its library.
     Raises UsageError for an unknown name, one that two packages claim, an entry that does not fit, something that a
     route needs and its library does not tell, weights that are neither a word nor a file, or an `extra` that is no
     folder.
     """
+    if name.endswith(UNTRAINED):
+        name, weights = name.removesuffix(UNTRAINED), "random"
     known = _files(extra)
     if name not in known and is_export(name):
         entry: EncoderEntry = entry_of(name, known)

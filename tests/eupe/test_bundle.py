@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from eupe.bundle import LINEAGE, bundle
 from evals.encoders.exports.files import write_export
-from evals.encoders.exports.manifest import MANIFEST, check_whole
+from evals.encoders.exports.manifest import HEADS, MANIFEST, check_whole
 from evals.encoders.load import load
 from evals.encoders.registry import resolve
 from evals.errors import UsageError, WeightsError
@@ -62,13 +63,32 @@ def test_a_bundle_is_all_that_is_needed(tmp_path: Path) -> None:
         f"{LINEAGE}/proxy/export.json", f"{LINEAGE}/proxy/heads.safetensors", f"{LINEAGE}/proxy/statistics.safetensors",
         f"{LINEAGE}/tiny-expert/export.json", f"{LINEAGE}/tiny-expert/text.safetensors", "statistics.safetensors",
     ]  # fmt: skip
+    # Of the proxy's heads (two teachers, class tokens and patches) one is on the way.
+    assert {key[: len("semantic.cls.")] for key in load_file(tmp_path / "elsewhere" / LINEAGE / "proxy" / HEADS)} == {
+        "semantic.cls."
+    }
 
 
 def test_a_bundle_without_text(tmp_path: Path) -> None:
     """An export that nothing leads to text from is copied as it is."""
     write_export(tmp_path / "plain", VIT, model_of(VIT).state_dict())
-    bundle(tmp_path / "plain", tmp_path / "made", "mine")
+    bundle(tmp_path / "plain", tmp_path / "made", "mine", "Made by hand.")
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["backbone.safetensors", "export.json"]
+    assert resolve(str(tmp_path / "made")).note.startswith("Made by hand.")
+
+
+def test_folders_of_the_machine_stay_there(tmp_path: Path) -> None:
+    """What was trained and how goes along; where things lay does not."""
+    notes = {
+        "step": 3,
+        "stage": {"sources": {"web": {"root": "/data/web", "share": 0.5}}, "sides": [64], "kind": "a/b"},
+    }
+    made = replace(VIT, training=notes)
+    write_export(tmp_path / "plain", made, model_of(made).state_dict())
+    bundle(tmp_path / "plain", tmp_path / "made", "mine")
+    told = check_whole(tmp_path / "made").training
+    assert told["stage"] == {"sources": {"web": {"root": "web", "share": 0.5}}, "sides": [64], "kind": "a/b"}
+    assert told["step"] == 3
 
 
 def test_nothing_is_overwritten_or_half_made(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ from tests.eupe.tiny import SIDE, pictures, stage
 from tests.evals.encoders.test_export_text import expert
 
 HERE = World(0, 1, torch.device("cpu"))
+RESNET = {
+    "model": "resnet10t",
+    "options": {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8, "output_stride": 16}
+    | {"norm_layer": "groupnorm1"},
+}
 
 
 def trained(made: Stage, folder: Path, steps: int = 2) -> Run:
@@ -48,10 +53,11 @@ def images() -> Tensor:
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("student", ["vit", "convnext"])
+@pytest.mark.parametrize("student", ["vit", "convnext", "resnet"])
 def test_the_suite_reads_what_was_trained(tmp_path: Path, student: str) -> None:
     """Both features are those of the learner, and so is what the heads say; strictly read, in released names."""
-    run = trained(stage(pictures(tmp_path / "data")), tmp_path / "run")
+    of_its_own = {"students": {"resnet": RESNET}} if student == "resnet" else {}
+    run = trained(stage(pictures(tmp_path / "data"), **of_its_own), tmp_path / "run")
     folder = tmp_path / "export"
     export_student(run, student, folder)
     learner = run.pupils[student].learner.eval()

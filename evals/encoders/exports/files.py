@@ -59,7 +59,7 @@ def write_export(
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         aside.mkdir(parents=True)
-        written = _stamped(checked, {name: _write(aside / name, tensors) for name, tensors in parts.items()})
+        written = _stamped(checked, {name: write_tensors(aside / name, tensors) for name, tensors in parts.items()})
         write_atomic(aside / MANIFEST, written.to_json().encode())
         aside.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -82,16 +82,17 @@ def read_heads(folder: Path) -> tuple[nn.ModuleDict, nn.ModuleDict]:
     return _fill(manifest, heads, statistics, what=str(folder))
 
 
-def _stamped(manifest: Manifest, files: Mapping[str, Stamp]) -> Manifest:
-    """The manifest with its files, as it will be read. Raises as `parse` does."""
-    return parse(json.loads(replace(manifest, files=files).to_json()), f"the manifest of {manifest.name}")
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> Stamp:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Stamp:
+    """Write a file of an export, on the disk when this returns. Raises OSError and SafetensorError."""
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return Stamp(sha256_file(path), path.stat().st_size)
+
+
+def _stamped(manifest: Manifest, files: Mapping[str, Stamp]) -> Manifest:
+    """The manifest with its files, as it will be read. Raises as `parse` does."""
+    return parse(json.loads(replace(manifest, files=files).to_json()), f"the manifest of {manifest.name}")
 
 
 def _state(modules: nn.Module | None) -> dict[str, Tensor]:

@@ -240,8 +240,9 @@ _OPTIONS: Mapping[str, Reader] = {
     "num_reg_tokens": keys.whole,
     **dict.fromkeys(("mlp_ratio", "init_values"), readers.ratio),
     **dict.fromkeys(("dims", "depths", "layers", "channels"), readers.sides),
+    "norm_layer": keys.one_of("groupnorm1"),
 }
-"""Arguments of an architecture that are numbers; others could make timm fetch or read files."""
+"""Arguments of an architecture that are numbers, and a norm; others could make timm fetch or read files."""
 _ENTRY: Mapping[str, Reader] = {
     "size": keys.side,
     "patch": keys.side,

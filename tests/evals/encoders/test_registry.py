@@ -65,6 +65,16 @@ def test_weights_are_a_word_or_a_file(tmp_path: Path) -> None:
         resolve("pixels", weights=str(file))
 
 
+def test_one_encoder_untrained_among_others(tmp_path: Path) -> None:
+    """The word behind a name stands over the weights that all get; what has nothing to load stays as it is."""
+    path = tmp_path / "weights.safetensors"
+    path.touch()
+    assert resolve("eupe-vit-t@random", weights=str(path)).weights == "random"
+    assert resolve("timm:vit_tiny_patch16_224@random").weights == "random"
+    assert resolve("eupe-vit-t@random") == resolve("eupe-vit-t", weights="random")
+    assert resolve("pixels@random").weights == "none"
+
+
 def test_an_entry_of_ones_own_goes_first(tmp_path: Path) -> None:
     """A file in the user's folder takes the place of the project's entry of that name, and of no other."""
     (tmp_path / "eupe-vit-t.yaml").write_text(yaml.safe_dump(LEAST))
