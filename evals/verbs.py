@@ -10,6 +10,7 @@ import typer
 from evals import show
 from evals.encoders.routes import TRUST
 from evals.errors import UsageError
+from evals.training import TRAINING, train_vlm
 from evals.watch.command import EXAMPLES, watch
 
 
@@ -35,6 +36,7 @@ def add(app: typer.Typer) -> None:
     app.command(epilog="Examples:  eupe-eval info in1k-knn   |   eupe-eval info timm:vit_small_patch14_dinov2")(info)
     app.command(epilog="Example:  eupe-eval new-encoder my-vit --source timm --to encoders")(new_encoder)
     app.command(epilog=EXAMPLES)(watch)
+    app.command("train-vlm", epilog=TRAINING)(train_vlm)
     app.command(epilog="Example:  eupe-eval doctor -e eupe-vit-t --weights random")(doctor)
     app.command(epilog="Example:  eupe-eval convert dune_vitbase14_448_paper.pth dune-b.safetensors --layout dune")(
         convert

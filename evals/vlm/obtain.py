@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 
 from evals.context import Context
 from evals.datasets import llava
+from evals.datasets.llava import Talks
 from evals.device import versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
@@ -69,8 +70,14 @@ def place(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context) -> P
     return context.cache / "vlm" / safe_name(encoder.card.name) / key
 
 
-def obtain(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context, *, skip_missing: bool = False) -> Loaded:
-    """The model of an encoder: read, or trained first and kept.
+def obtain(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context) -> Loaded:
+    """The model of an encoder, trained if it is not there. Raises as `ensure` and `read_vlm` do."""
+    folder = ensure(recipe, encoder, stock, context)
+    return read_vlm(folder, encoder, torch.bfloat16 if recipe.dtype == "bf16" else torch.float32)
+
+
+def ensure(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context) -> Path:
+    """The folder of the model of an encoder, which is trained first if it is not there.
 
     Two runs that want the same one do not train it twice: the second waits. A signal to stop saves the step at hand;
     the next call goes on there. Raises what reading records, training and writing raise.
@@ -79,62 +86,82 @@ def obtain(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context, *, 
     if not (folder / MODEL / MANIFEST).is_file():
         with _alone(folder):
             if not (folder / MODEL / MANIFEST).is_file():
-                _train(recipe, encoder, stock, context, folder, skip_missing)
-    return read_vlm(folder / MODEL, encoder, torch.bfloat16 if recipe.dtype == "bf16" else torch.float32)
+                _Training(recipe, encoder, stock, context, folder).run()
+    return folder / MODEL
 
 
-def _train(recipe: Recipe, encoder: Encoder, stock: Stock, context: Context, folder: Path, skip_missing: bool) -> None:
-    processes = loop.accelerator(torch.device(context.device))
-    view = view_of(recipe, encoder)
-    projector: Projector | None = None
-    data: dict[str, str] = {}
-    losses: dict[str, dict[str, float]] = {}
-    skipped: dict[str, tuple[str, ...]] = {}
-    with stopping() as stop:
-        for name, stage in recipe.stages:
-            talks = llava.read_talks(
-                stock.records,
-                name,
-                context.digests,
-                on_missing="skip" if skip_missing else "stop",
-                workers=context.workers,
-                bar=context.bar,
-            )
-            # Each stage starts from the language model as it came; the projector goes from one to the next.
-            language, tokenizer = open_language(stock.language)
-            if projector is None:
-                with seeded(_SEED):
-                    projector = Projector(encoder.dim, width_of(language))
-            model = VisionLanguage(language, projector)
-            codec = Codec(tokenizer, view.tokens, stage.max_length, recipe.pad_token)
-            done = fit(
-                recipe, model, encoder, talks, codec, folder / name, processes,
-                workers=context.workers, bar=context.bar, stop=stop,
-            )  # fmt: skip
-            if not done.finished:
-                # Leaving the block raises the signal again, as it would have been without a training.
-                return
-            data[name], losses[name], skipped[name] = talks.fingerprint, _told(done), talks.skipped
-    card = VlmCard(
-        recipe=json.loads(json.dumps(recipe.describe())),
-        encoder=encoder.card.name,
-        encoder_digest=digest(encoder),
-        dim=encoder.dim,
-        layer=recipe.layer,
-        side=view.side,
-        grid=view.grid,
-        pad_id=codec.pad_id,
-        data=data,
-        losses=losses,
-        skipped={stage: ids for stage, ids in skipped.items() if ids},
-        versions=versions(),
-    )
-    state = loop.whole_state(model)
-    if processes.is_main_process:
-        write_vlm(folder / MODEL, card, model, tokenizer, state)
-        for name, _ in recipe.stages:
-            shutil.rmtree(folder / name, ignore_errors=True)
-    processes.wait_for_everyone()
+class _Training:
+    """Both stages, one after the other, in every process of the training."""
+
+    def __init__(self, recipe: Recipe, encoder: Encoder, stock: Stock, context: Context, folder: Path) -> None:
+        self._recipe, self._encoder, self._stock = recipe, encoder, stock
+        self._context, self._folder = context, folder
+        self._processes = loop.accelerator(torch.device(context.device))
+        self._view = view_of(recipe, encoder)
+        self._done: dict[str, tuple[Talks, Fitted]] = {}
+
+    def run(self) -> None:
+        """Train and write the model; nothing is written where a signal asked to stop."""
+        projector: Projector | None = None
+        with stopping() as stop:
+            for name, stage in self._recipe.stages:
+                # Each stage starts from the language model as it came; the projector goes from one to the next.
+                language, tokenizer = open_language(self._stock.language)
+                if projector is None:
+                    with seeded(_SEED):
+                        projector = Projector(self._encoder.dim, width_of(language))
+                model = VisionLanguage(language, projector)
+                codec = Codec(tokenizer, self._view.tokens, stage.max_length, self._recipe.pad_token)
+                if not self._fit(name, model, codec, stop):
+                    # Leaving the block raises the signal again, as it would have been without a training.
+                    return
+        state = loop.whole_state(model)
+        if self._processes.is_main_process:
+            write_vlm(self._folder / MODEL, self._card(codec), model, tokenizer, state)
+            for name, _ in self._recipe.stages:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        self._processes.wait_for_everyone()
+
+    def _fit(self, name: llava.Stage, model: VisionLanguage, codec: Codec, stop: Callable[[], bool]) -> bool:
+        context = self._context
+        talks = llava.read_talks(
+            self._stock.records,
+            name,
+            context.digests,
+            on_missing=self._recipe.on_missing,
+            workers=context.workers,
+            bar=context.bar,
+        )
+        fitted = fit(
+            self._recipe,
+            model,
+            self._encoder,
+            talks,
+            codec,
+            self._folder / name,
+            self._processes,
+            workers=context.workers,
+            bar=context.bar,
+            stop=stop,
+        )
+        self._done[name] = talks, fitted
+        return fitted.finished
+
+    def _card(self, codec: Codec) -> VlmCard:
+        return VlmCard(
+            recipe=json.loads(json.dumps(self._recipe.describe())),
+            encoder=self._encoder.card.name,
+            encoder_digest=digest(self._encoder),
+            dim=self._encoder.dim,
+            layer=self._recipe.layer,
+            side=self._view.side,
+            grid=self._view.grid,
+            pad_id=codec.pad_id,
+            data={name: talks.fingerprint for name, (talks, _) in self._done.items()},
+            losses={name: _told(fitted) for name, (_, fitted) in self._done.items()},
+            skipped={name: talks.skipped for name, (talks, _) in self._done.items() if talks.skipped},
+            versions=versions(),
+        )
 
 
 def _told(done: Fitted) -> dict[str, float]:

@@ -143,6 +143,8 @@ class Recipe:
     puts out, before any norm (LLaVA's `mm_vision_select_layer`)."""
     dtype: Literal["fp32", "bf16"] = "bf16"
     """Of the arithmetic; master weights and moments are fp32."""
+    on_missing: Literal["stop", "skip"] = "stop"
+    """`skip`: records whose pictures are missing or unreadable are left out, counted, and their ids kept."""
 
     @property
     def stages(self) -> tuple[tuple[Literal["alignment", "instruction"], StageRecipe], ...]:

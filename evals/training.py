@@ -1,0 +1,53 @@
+"""`eupe-eval train-vlm`: the vision-language model of an encoder, in as many processes as it takes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evals.errors import UsageError
+
+TRAINING = (
+    "Examples:  eupe-eval train-vlm eupe-vit-b --data /data   |   "
+    "accelerate launch --use_fsdp --fsdp_version 2 -m evals train-vlm eupe-vit-b --data /data --device cuda"
+)
+
+
+def train_vlm(
+    encoder: Annotated[str, typer.Argument(help="Entry, route (timm:<name> ...) or export.")],
+    recipe: Annotated[str, typer.Option(help="Name in configs/vlm, or a YAML file.")] = "llava-1.5",
+    weights: Annotated[str | None, typer.Option(help="`hub`, `random`, or a checkpoint file.")] = None,
+    data: Annotated[
+        str | None, typer.Option(envvar="EUPE_EVAL_DATA", help="Folder with llava/, or `miniature`.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_DEVICE", help="auto, cpu, cuda.")] = None,
+    cache: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_CACHE", help="Where the model is kept.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Train LLaVA-1.5 on a frozen encoder, or find that it was; a killed training goes on. Prints the model's folder.
+
+    `eupe-eval run --suite vlm` with the same cache then uses it, as does `--vlm-checkpoint`.
+    """
+    typer.echo(str(_trained(encoder, recipe, weights, {"data": data, "device": device, "cache": cache}, quiet)))
+
+
+def _trained(name: str, recipe_name: str, weights: str | None, flags: dict[str, str | None], quiet: bool) -> Path:
+    from evals import compose
+    from evals.device import exact_arithmetic
+    from evals.encoders.load import load
+    from evals.session import make_context
+    from evals.vlm.obtain import ensure
+    from evals.vlm.recipe import find
+    from evals.vlm.stock import stock_of
+
+    recipe = find(recipe_name)
+    settings = compose.compose(chosen_suites=("vlm",), flags=flags)
+    (entry,) = compose.entries([name], weights, settings.seed, None)
+    context = make_context(settings, quiet=quiet)
+    if "llava" not in context.roots.folders:
+        raise UsageError("no folder of LLaVA's records is configured: pass --data with llava/ in it, or `miniature`.")
+    exact_arithmetic()
+    found = load(entry, context.digests).to(context.device)
+    folder = ensure(recipe, found, stock_of(recipe, context), context)
+    context.digests.save()
+    return folder
