@@ -18,6 +18,8 @@ from leaderboard.columns import Column, Key, columns, decimals, matches, score_o
 _EMBEDDED = "miniature"
 """The protocol of the embedded worlds."""
 _NOT_RUN = "not run"
+_BLIND = {"pictures": "swapped"}
+"""The change of constants that makes a run a floor: every question with the picture of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Row:
     label: str
     card: EncoderCard
     floor: bool
-    """Untrained weights or raw pixels: shown, never ranked."""
+    """Untrained weights, raw pixels, or swapped pictures: shown, never ranked."""
+    blind: bool = False
+    """Its questions were shown the pictures of others: what the text alone gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,37 @@ def _worlds(record: Record, known: Sequence[Record]) -> set[str | None]:
 
 
 def _board(world: str | None, records: Sequence[Record]) -> Board:
-    standing = [record for record in records if departure(record) is None]
+    standing = _standing(records)
     heads, rows = columns(standing), _rows(standing)
     cells = _cells(standing, rows, heads)
     ranked = sum(not row.floor for row in rows)
     for at, column in enumerate(heads):
         cells[at] = pd.Series(_compared(cells[at].to_list(), ranked, column.lower_is_better), dtype=object)
-    return Board(world, heads, rows, cells, tuple(dict.fromkeys(_off(records))))
+    inside = set(map(id, standing))
+    off = [record for record in records if id(record) not in inside]
+    return Board(world, heads, rows, cells, tuple(dict.fromkeys(_off(off))))
+
+
+def _standing(records: Sequence[Record]) -> list[Record]:
+    """The records that may stand in the table: those that depart from nothing, and floors of the same columns."""
+    reasons = [departure(record) for record in records]
+    seen = {_question(record) for record, reason in zip(records, reasons, strict=True) if reason is None}
+    return [
+        record
+        for record, reason in zip(records, reasons, strict=True)
+        if reason is None or (_is_blind(record) and _question(record) in seen)
+    ]
+
+
+def _is_blind(record: Record) -> bool:
+    """Swapped pictures, and no other departure."""
+    return dict(record.task.changed) == _BLIND and not (record.frozen and not record.frozen.ok)
+
+
+def _question(record: Record) -> tuple[str, str, int, str]:
+    """Benchmark, protocol, version and data."""
+    task = record.task
+    return task.name, task.protocol, task.version, record.dataset.fingerprint if record.dataset else ""
 
 
 def _off(records: Iterable[Record]) -> Iterable[str]:
@@ -124,15 +152,19 @@ def _rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row an encoder, ranked rows first. Any record that calls the weights random makes the row a floor."""
     cards: dict[tuple[str, ...], EncoderCard] = {}
     for record in records:
-        mine = _identity(record.encoder)
+        mine = _who(record)
         if mine not in cards or record.encoder.random:
             cards[mine] = record.encoder
     known = list(cards.values())
-    labels = [_name(card) for card in known]
+    blind = [bool(mine[-1]) for mine in cards]
+    labels = [_name(card) + ", pictures swapped" * swapped for card, swapped in zip(known, blind, strict=True)]
     for details in ([card.weights_sha256[:8] for card in known], [card.global_feature for card in known]):
         often = Counter(labels)
         labels = [f"{a} ({b})" if often[a] > 1 else a for a, b in zip(labels, details, strict=True)]
-    rows = [Row(label, card, _floor(card)) for label, card in zip(labels, known, strict=True)]
+    rows = [
+        Row(label, card, swapped or _floor(card), swapped)
+        for label, card, swapped in zip(labels, known, blind, strict=True)
+    ]
     return tuple(sorted(rows, key=lambda row: row.floor))
 
 
@@ -140,6 +172,11 @@ def _identity(card: EncoderCard) -> tuple[str, ...]:
     """What two records must share to stand in one row."""
     spec = json.dumps(dict(card.spec), sort_keys=True)
     return card.name, card.source, card.model, card.weights_sha256, card.global_feature, spec
+
+
+def _who(record: Record) -> tuple[str, ...]:
+    """What the records of one row share."""
+    return (*_identity(record.encoder), "blind" if _is_blind(record) else "")
 
 
 def _floor(card: EncoderCard) -> bool:
@@ -151,10 +188,10 @@ def _name(card: EncoderCard) -> str:
 
 
 def _cells(records: Sequence[Record], rows: Sequence[Row], heads: Sequence[Column]) -> pd.DataFrame:
-    row_of = {_identity(row.card): at for at, row in enumerate(rows)}
+    row_of = {(*_identity(row.card), "blind" if row.blind else ""): at for at, row in enumerate(rows)}
     blank = [(row, at, -1, "", Cell(_NOT_RUN)) for row in range(len(rows)) for at in range(len(heads))]
     said = [
-        (row_of[_identity(record.encoder)], at, int(record.status == "success"), record.created, cell)
+        (row_of[_who(record)], at, int(record.status == "success"), record.created, cell)
         for record in records
         for at, column in enumerate(heads)
         if (cell := _cell(record, column.key))

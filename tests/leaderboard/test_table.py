@@ -157,6 +157,22 @@ def test_floors_come_last_and_are_never_best(make: "Make") -> None:
     assert [board.cell(at, 0).best for at in range(4)] == [True, False, False, False]
 
 
+def test_swapped_pictures_are_a_floor_of_the_same_questions(make: "Make") -> None:
+    """Shown below what it is the floor of, on the same questions alone; with another change it stays off."""
+    swapped = {"pictures": "swapped"}
+    rows = [
+        make.scored("a", "pope", 80.0),
+        make.scored("a", "pope", 90.0, changed=swapped, standard=False),
+        make.scored("a", "gqa", 30.0, changed=swapped, standard=False),
+        make.scored("a", "pope", 95.0, changed={**swapped, "limit": 5}, standard=False),
+    ]
+    (board,) = build(rows)
+    assert texts(board) == {"a": ["80.0"], "a, pictures swapped": ["90.0"]}
+    assert [(row.floor, row.blind) for row in board.rows] == [(False, False), (True, True)]
+    assert board.cell(0, 0).best
+    assert board.off == ("a: gqa@paper, pictures = swapped", "a: pope@paper, limit = 5, pictures = swapped")
+
+
 def test_floors_alone_have_no_best(make: "Make") -> None:
     """A board without a ranked row has no winner."""
     (board,) = build([make.scored("pixels", "in1k-knn", 9.0)])
