@@ -126,7 +126,7 @@ def test_a_head_of_one_layer_is_listed_too() -> None:
     assert F.linear(torch.zeros(1, 192), torch.zeros(head.shapes["0.weight"])).shape == (1, 8)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name.startswith("eupe-")])
+@pytest.mark.parametrize("name", [name for name in names() if resolve(name).source == "eupe"])
 def test_released_encoders_say_why_they_have_no_text(name: str) -> None:
     """The reason is in the entry, which `eupe-eval info` prints."""
     entry = resolve(name)
