@@ -22,6 +22,8 @@ SUITE = ("in1k-knn", "in1k-zeroshot", "ade20k-linear", "nyuv2-linear", "spair-pc
 READING = "reading"
 """The column of a skill that no benchmark of the suite asks for, from a probe on held-out lessons."""
 FILE = "study.md"
+_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Of Student's t by degrees of freedom from 1: 95 % lie within, on both sides together. More seeds take the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,11 @@ def collect(ends: Mapping[tuple[str, int], Path], results: Path) -> dict[Column,
     for (arm, seed), export in ends.items():
         entry = resolve(str(export))
         folder = results / safe_name(entry.name) / identity(entry, DigestMemo(None))[:12]
-        records = [record for _, record in read_records(folder) if not isinstance(record, ResultsError)]
+        records = [
+            record
+            for path, record in read_records(results)
+            if path.parent == folder and not isinstance(record, ResultsError)
+        ]
         for name in SUITE:
             scores = [record.primary for record in records if record.task.name == name and record.status == "success"]
             if len(scores) != 1 or scores[0] is None or scores[0].value is None:
@@ -117,6 +123,7 @@ def _shown(values: Sequence[float], column: Column, *, sign: bool) -> str:
     text = f"{mean:{'+' if sign else ''}.{places}f}"
     if math.isnan(error):
         return text
-    # What is more than two standard errors from nothing stands out; what is not, does not.
-    clear = "**" if sign and abs(mean) > 2 * error else ""
+    # A difference whose 95 % interval (Student's t: few seeds, unknown spread) leaves out nothing stands out.
+    within = _QUANTILES[min(len(values) - 1, len(_QUANTILES)) - 1]
+    clear = "**" if sign and abs(mean) > within * error else ""
     return f"{clear}{text}{clear} ± {error:.{places}f}"
