@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageFile
 
 from evals.metrics.answers import choices, exact, mme, presence, realworld, textvqa
 from evals.metrics.answers.given import OTHER, YES
@@ -23,6 +24,12 @@ SAID, ROWS = STORED["said"], STORED["rows"]
 installed = pytest.mark.skipif(importlib.util.find_spec("lmms_eval") is None, reason="needs the extra lmms")
 # Its modules, and what they import, use what is deprecated elsewhere.
 tolerant = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def own_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lmms-eval lets truncated pictures pass, for the whole process, as soon as it is imported; undone afterwards."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 def _ours(given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageFile
 
 from evals.context import Context, Roots
 from evals.datasets.vlm import gqa, mme, pope, realworldqa, sqa, textvqa
@@ -58,6 +58,12 @@ ASK: dict[str, Any] = {
     "textvqa_val_ocr": lambda row: questions.textvqa(row, protocol="lmms"),
     "gqa": questions.gqa,
 }
+
+
+@pytest.fixture(autouse=True)
+def own_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lmms-eval lets truncated pictures pass, for the whole process, as soon as it is imported; undone afterwards."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 @pytest.fixture
