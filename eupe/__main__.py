@@ -110,7 +110,7 @@ def launch(
 def index(folder: Annotated[Path, typer.Argument(help="Where the shards (*.tar) lie.")]) -> None:
     """Index a folder of WebDataset shards, so that they can be trained on; again whenever they change."""
     from eupe.data.tars import make_index
-    from evals.session import bar
+    from evals.progress import bar
 
     typer.echo(f"{make_index(folder, bar):,} images")
 

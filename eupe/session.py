@@ -11,7 +11,7 @@ from eupe.processes import Stop, World, world
 from eupe.schedule import Scores, after_step, export_missing
 from eupe.train import set_up, train
 from evals.context import BarFactory, silent_bar
-from evals.session import bar as bar_on_stderr
+from evals.progress import bar as bar_on_stderr
 
 
 def train_chain(plan: Plan, stop: Stop, *, quiet: bool) -> bool:

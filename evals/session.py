@@ -8,14 +8,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals import compose, show
 from evals.compose import Settings
-from evals.context import Bar, Context, Roots, silent_bar
+from evals.context import Context, Roots, silent_bar
 from evals.encoders.clip.vocabulary import fetch_text
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.locate import fetch
@@ -23,6 +22,7 @@ from evals.errors import DataError, EvalError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world
 from evals.plan import Step, plan
+from evals.progress import bar, follow
 from evals.record import Record
 from evals.run import Bench, evaluate
 
@@ -185,7 +185,7 @@ def make_world(
         known = None
     if known is None or (known.version, known.size, known.seed) != (world.VERSION, size, seed):
         with (silent_bar if quiet else bar)(f"rendering the {size} world", 1) as progress:
-            world.make(folder, size=size, seed=seed, workers=workers, progress=_follow(progress))
+            world.make(folder, size=size, seed=seed, workers=workers, progress=follow(progress))
         known = world.read_identity(folder)
         assert known is not None, "make leaves a complete world"
     return folder, show.world_id(known)
@@ -217,51 +217,6 @@ def check_data(settings: Settings, *, decode: bool, quiet: bool) -> "tuple[Findi
         known = world.read_identity(_world_folder(settings))
         counts = known.counts if known else None
     return check(context.roots, decode=decode, workers=context.workers, bar=context.bar, world_counts=counts)
-
-
-def bar(title: str, total: int) -> AbstractContextManager[Bar]:
-    """A bar on a terminal; on anything else a line now and then."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        shown: AbstractContextManager[Bar] = tqdm(total=total, desc=title, unit="", dynamic_ncols=True, leave=False)
-        return shown
-    return _Lines(title, total)
-
-
-class _Lines:
-    """Progress for logs: a line every half minute, none for what is quickly done."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self._done = title, total, 0
-        self._started = self._last = time.monotonic()
-
-    def __enter__(self) -> "_Lines":
-        return self
-
-    def update(self, n: int = 1) -> None:
-        self._done += n
-        now = time.monotonic()
-        if now - self._last > 30:
-            self._last = now
-            print(f"{self.title}: {self._done}/{self.total}", file=sys.stderr, flush=True)
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        elapsed = time.monotonic() - self._started
-        if kind is None and elapsed > 10:
-            print(f"{self.title}: done in {show.duration(elapsed)}", file=sys.stderr, flush=True)
-
-
-def _follow(progress: Bar) -> "world.Progress":
-    """The renderer says (done, total); a bar wants steps."""
-    seen = [0]
-
-    def advance(done: int, total: int) -> None:
-        progress.total = total  # type: ignore[attr-defined]
-        progress.update(done - seen[0])
-        seen[0] = done
-
-    return advance
 
 
 def _one_line(message: Warning | str, *where: object, **more: object) -> str:

@@ -50,7 +50,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """List encoders, benchmarks or suites. Exit 1 if an entry could not be read."""
-    from evals.session import bar
+    from evals.progress import bar
 
     if built and what != "encoders":
         raise UsageError(f"--built is about encoders; {what} have nothing to build.")
@@ -117,14 +117,15 @@ def doctor(
     trust_remote_code: Trust = False,
 ) -> None:
     """Examine an encoder: what an adapter can get wrong, and what that does to a score. Exit 1 if a check fails."""
-    from evals import compose, session
+    from evals import compose
     from evals.doctor.card import as_text, as_values
     from evals.doctor.visit import visit
     from evals.files import DigestMemo
+    from evals.progress import bar
 
     (entry,) = compose.entries([encoder], weights, seed=0, config_dir=config_dir)
     digests = DigestMemo(compose.cache_folder(cache) / "digests.json")
-    found = visit(entry, device, digests, bar=session.bar, say=lambda text: typer.echo(text, err=True))
+    found = visit(entry, device, digests, bar=bar, say=lambda text: typer.echo(text, err=True))
     typer.echo(json.dumps(as_values(found), indent=1) if as_json else as_text(found))
     if found.failed:
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from evals.benchmarks.base import Benchmark, Family, Job, Outcome, Work, take
 from evals.context import Roots
 from evals.datasets.base import Split
 from evals.datasets.vlm.table import QuestionSplit
-from evals.files import DigestMemo
+from evals.files import DigestMemo, sha256_file
 from evals.record import Interval, Score
 
 if TYPE_CHECKING:
@@ -71,9 +71,30 @@ class QuestionBenchmark(Benchmark):
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Every number, from the fields `judged_by` and the raw answers by way; the first one is the headline."""
 
+    def params(self) -> dict[str, Any]:
+        """Every constant, and what the model is: all that its recipe says, or which one was given."""
+        from evals.vlm.recipe import find
+
+        model = find(self.recipe).describe() if self.checkpoint is None else _manifest(self.checkpoint)
+        return {**super().params(), "model": model}
+
     def splits(self, roots: Roots, digests: DigestMemo) -> tuple[Split, ...]:
-        """The questions."""
-        return (take(type(self).load(roots.of("vlm"), digests), self.limit),)
+        """The questions, then what the model learns from, unless it was trained before."""
+        from evals.datasets.llava_records import records
+        from evals.vlm.recipe import find
+
+        asked = take(type(self).load(roots.of("vlm"), digests), self.limit)
+        if self.checkpoint is not None:
+            return (asked,)
+        return asked, *(records(roots.of("llava"), stage, digests) for stage, _ in find(self.recipe).stages)
+
+    def complete(self, protocol: str, splits: Sequence[Split], world: str | None) -> bool:
+        """Also of what the model learnt from, all that was published."""
+        from evals.datasets.llava_records import PUBLISHED
+
+        asked, *learnt = splits
+        published = protocol == "miniature" or all(PUBLISHED[split.split] == len(split) for split in learnt)
+        return published and super().complete(protocol, (asked,), world)
 
     def work(self, spec: "ImageSpec", splits: Sequence[Split]) -> tuple[Work, ...]:
         """A pass over each picture (at most one a question). Training comes on top where no model is kept."""
@@ -127,6 +148,14 @@ class QuestionBenchmark(Benchmark):
         from evals.vlm.kept import model_of
 
         return model_of(self.checkpoint, recipe, job.encoder, job.context)
+
+
+def _manifest(checkpoint: str) -> str:
+    """Digest of what a checkpoint says of itself, which names its files by theirs; empty where there is none."""
+    from evals.vlm.recipe import MANIFEST
+
+    path = Path(checkpoint).expanduser() / MANIFEST
+    return sha256_file(path) if path.is_file() else ""
 
 
 def _column(way: str) -> str:

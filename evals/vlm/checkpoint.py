@@ -28,10 +28,10 @@ from evals.files import sha256_file, write_atomic
 from evals.types import Encoder
 from evals.vlm.language import open_language, width_of
 from evals.vlm.model import Projector, VisionLanguage
-from evals.vlm.recipe import Layer
+from evals.vlm.recipe import MANIFEST, Layer
 
 SCHEMA = 1
-MANIFEST, PROJECTOR, LANGUAGE = "vlm.json", "projector.safetensors", "language"
+PROJECTOR, LANGUAGE = "projector.safetensors", "language"
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading a manifest of other content may raise."""
 

@@ -28,11 +28,11 @@ from evals.errors import ResultsError
 from evals.record import safe_name
 from evals.types import Encoder
 from evals.vlm import loop
-from evals.vlm.checkpoint import MANIFEST, Loaded, VlmCard, read_vlm, write_vlm
+from evals.vlm.checkpoint import Loaded, VlmCard, read_vlm, write_vlm
 from evals.vlm.fit import Fitted, fit, view_of
 from evals.vlm.language import open_language, width_of
 from evals.vlm.model import Projector, VisionLanguage
-from evals.vlm.recipe import Recipe
+from evals.vlm.recipe import MANIFEST, Recipe
 from evals.vlm.stopping import stopping
 from evals.vlm.tokens import Codec
 

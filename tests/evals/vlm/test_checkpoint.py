@@ -10,8 +10,9 @@ import torch
 
 from evals.encoders.load import digest
 from evals.errors import ResultsError, UsageError, WeightsError
-from evals.vlm.checkpoint import MANIFEST, PROJECTOR, VlmCard, read_card, read_vlm, write_vlm
+from evals.vlm.checkpoint import PROJECTOR, VlmCard, read_card, read_vlm, write_vlm
 from evals.vlm.model import VisionLanguage
+from evals.vlm.recipe import MANIFEST
 from tests.evals.vlm.small import DIM, GRID, SIDE, SmallEncoder, model, tokenizer
 
 
