@@ -17,7 +17,18 @@ from evals.miniature.talks.shelf import Stock
 from evals.miniature.talks.sights import Sight
 from evals.miniature.talks.textvqa import ocr_tokens
 
-__all__ = ["Turns", "about", "alignment", "alone", "lettered", "pick", "scene_turns", "told_turns"]
+__all__ = [
+    "DESCRIBE",
+    "Turns",
+    "about",
+    "alignment",
+    "alone",
+    "claims",
+    "lettered",
+    "pick",
+    "scene_turns",
+    "told_turns",
+]
 
 Rng = np.random.Generator
 Turns = list[tuple[str, str]]
@@ -31,7 +42,7 @@ _SKIPPED = 0.75
 _CHOICES = 4
 _PLACES = 12
 """A multiple of every number of options: places drawn below it are equally likely among any of them."""
-_DESCRIBE = (
+DESCRIBE = (
     "Describe the image.",
     "What is in the image?",
     "Tell me what you see.",
@@ -109,20 +120,24 @@ def _spatial(stock: Stock, rng: Rng) -> Turns:
 
 def _described(stock: Stock, rng: Rng) -> Turns:
     """A description, then a sentence about something in it."""
-    turns = [(_DESCRIBE[int(rng.integers(len(_DESCRIBE)))], description(stock.sight, rng))]
+    turns = [(DESCRIBE[int(rng.integers(len(DESCRIBE)))], description(stock.sight, rng))]
     return turns + [(ask.question, ask.full) for ask in pick(stock.asks, 2, rng)]
 
 
-def _claims(stock: Stock, rng: Rng) -> Turns:
+def claims(sight: Sight, rng: Rng) -> Turns:
     """Yes or no, in the words of MME."""
     turns: Turns = []
     for category in (*PERCEPTION, *COGNITION):
         truth = bool(rng.random() < 0.5)
-        groups = statements(category, stock.sight)
+        groups = statements(category, sight)
         if all(groups):
             among = groups[0 if truth else 1]
             turns.append((f"{among[int(rng.integers(len(among)))]}\n{SHORT}", "yes" if truth else "no"))
     return [turns[k] for k in rng.permutation(len(turns)).tolist()]
+
+
+def _claims(stock: Stock, rng: Rng) -> Turns:
+    return claims(stock.sight, rng)
 
 
 def _tokens(stock: Stock, rng: Rng) -> Turns:

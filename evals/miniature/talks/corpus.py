@@ -1,17 +1,19 @@
 """Plain text about scenes that were never drawn, to learn language from: captions, descriptions, conversations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from evals.miniature.talks.asking import asks
+from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import offered, present, uses
-from evals.miniature.talks.conversations import Turns, lettered, told_turns
+from evals.miniature.talks.conversations import DESCRIBE, Turns, claims, lettered, pick, scene_turns, told_turns
 from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.phrases import REFERENCE, SHORT, SYSTEM, USES, a
 from evals.miniature.talks.realworldqa import asked, spatial
+from evals.miniature.talks.sights import Sight
 
 __all__ = ["END", "conversation", "documents"]
 
@@ -19,6 +21,10 @@ Rng = np.random.Generator
 
 END = "</s>"
 """Ends an answer in a conversation; the tokenizer knows it as the end of a sequence."""
+_TURNS = 4
+_PLACES = 12
+"""A multiple of every number of options: places drawn below it are equally likely among any of them."""
+_HOW = f"\n{SHORT}"
 
 
 def conversation(turns: Turns) -> str:
@@ -27,50 +33,116 @@ def conversation(turns: Turns) -> str:
     return f"{SYSTEM} {''.join(rounds)}"
 
 
-def _options(rng: Rng) -> Turns:
-    """A told scene, and one question with options about it."""
+def _few(rng: Rng) -> Sight:
+    """A sight of mostly few things: what is hard to find among many is learnt among few."""
     sight = imagine(rng)
-    told = description(sight, rng)
-    among = [ask for ask in asks(sight, rng) if ask.kind in ("colour", "pattern", "side", "sign", "signs", "count")]
-    among += [*present(sight, rng), *uses(sight), *spatial(sight)]
-    ask, at = among[int(rng.integers(len(among)))], int(rng.integers(12))
-    if rng.random() < 0.5:
-        question, answer = asked(ask, at, rng)
-        return [(f"{told}\n{question}", answer)]
-    question, answer = lettered(replace(offered(ask, at, rng), hint=told))
-    return [(question, answer)]
+    if sight.kind == "board" or rng.random() < 0.3:
+        return sight
+    number = int(rng.integers(1, 5))
+    return replace(sight, items=tuple(item for item in sight.items if item.on == "floor")[:number])
 
 
-def _listed(rng: Rng) -> Turns:
-    """Signs that are told, what a reader of signs found, and a question about one."""
+def _with_sign(rng: Rng) -> tuple[Sight, list[Ask]]:
+    """A sight with something to read, and the questions of that."""
     while True:
         sight = imagine(rng)
-        among = [ask for ask in asks(sight, rng) if ask.kind in ("sign", "signs")]
+        among = [ask for ask in asks(sight, rng) if ask.kind in KINDS["reading"]]
         if among:
-            break
+            return sight, among
+
+
+def _asked(sight: Sight, rng: Rng) -> Turns:
+    return scene_turns(asks(sight, rng), _TURNS, rng)
+
+
+def _optional(sight: Sight, rng: Rng) -> Turns:
+    """One question with options."""
+    kinds = ("colour", "pattern", "side", "sign", "signs", "count")
+    among = [ask for ask in asks(sight, rng) if ask.kind in kinds]
+    among += [*present(sight, rng), *uses(sight), *spatial(sight)]
+    ask, at = among[int(rng.integers(len(among)))], int(rng.integers(_PLACES))
+    return [asked(ask, at, rng) if rng.random() < 0.5 else lettered(offered(ask, at, rng))]
+
+
+def _described(sight: Sight, rng: Rng) -> Turns:
+    """A description, then sentences about something in it."""
+    turns = [(DESCRIBE[int(rng.integers(len(DESCRIBE)))], description(sight, rng))]
+    return turns + [(ask.question, ask.full) for ask in pick(asks(sight, rng), 2, rng)]
+
+
+def _mapped(number: int, rng: Rng) -> str:
+    """A map in the place of a picture, and what is said of it."""
+    form = number % 6
+    if form == 0:
+        sight = _few(rng)
+        return f"{word_map(sight, rng)} {caption(sight, rng)}\n"
+    if form == 1:
+        sight, among = _with_sign(rng)
+        return conversation(_before(word_map(sight, rng), [_listed(sight, among, rng)]))
+    sight = _few(rng)
+    talk = (_described, _asked, _asked, (claims, _optional)[number // 6 % 2])[form - 2]
+    turns = _before(word_map(sight, rng), talk(sight, rng) or _described(sight, rng))
+    return conversation(turns) if rng.random() < 0.5 else _briefly(turns)
+
+
+def _listed(sight: Sight, among: list[Ask], rng: Rng) -> tuple[str, str]:
+    """What a reader of signs found, and a question about one."""
     ask = among[int(rng.integers(len(among)))]
     words = [item.text for item in sight.items if item.text]
     line = REFERENCE + ", ".join(words[k] for k in rng.permutation(len(words)).tolist())
-    return [(f"{description(sight, rng)}\n{ask.question}\n{line}\n{SHORT}", ask.answer)]
+    return f"{ask.question}\n{line}\n{SHORT}", ask.answer
 
 
-def _document(number: int, rng: Rng) -> str:
-    form = number % 10
-    if form < 2:
-        return caption(imagine(rng), rng) + "\n"
-    if form == 2:
-        return description(imagine(rng), rng)
-    if form == 3:
-        labels = [list(USES)[k] for k in rng.permutation(len(USES)).tolist()[:4]]
-        return " ".join(f"{a(label).capitalize()} is for {USES[label]}." for label in labels)
-    if form < 8:
-        return conversation(told_turns(imagine(rng), 6, rng))
-    return conversation(_options(rng) if form == 8 else _listed(rng))
+def _before(told: str, turns: Turns) -> Turns:
+    """The first question with what is told before it."""
+    (question, answer), *rest = turns
+    return [(f"{told}\n{question}", answer), *rest]
+
+
+def _briefly(turns: Turns) -> str:
+    """Turns without the sentence that begins conversations, and without how to answer."""
+    return "".join(f"USER: {question.replace(_HOW, '')} ASSISTANT: {answer}{END}" for question, answer in turns)
+
+
+def _captioned(rng: Rng) -> str:
+    return caption(imagine(rng), rng) + "\n"
+
+
+def _useful(rng: Rng) -> str:
+    """What things are for."""
+    labels = [list(USES)[k] for k in rng.permutation(len(USES)).tolist()[:_TURNS]]
+    return " ".join(f"{a(label).capitalize()} is for {USES[label]}." for label in labels)
+
+
+def _told_options(rng: Rng) -> str:
+    sight = imagine(rng)
+    told = description(sight, rng)
+    return conversation(_before(told, _optional(sight, rng)))
+
+
+def _told_reading(rng: Rng) -> str:
+    sight, among = _with_sign(rng)
+    return conversation(_before(description(sight, rng), [_listed(sight, among, rng)]))
+
+
+_TOLD: tuple[Callable[[Rng], str], ...] = (
+    _captioned,
+    lambda rng: _briefly(told_turns(_few(rng), _TURNS, rng)),
+    _told_options,
+    lambda rng: description(imagine(rng), rng),
+    _useful,
+    _told_reading,
+    lambda rng: conversation(told_turns(imagine(rng), _TURNS, rng)),
+    lambda rng: _briefly(told_turns(_few(rng), _TURNS, rng)),
+)
+"""Documents without a map."""
 
 
 def documents(number: int, rng: Rng) -> Iterator[str]:
-    """That many documents: a fifth captions (each with its newline, as in the alignment of pictures), a tenth each of
-    descriptions and of what things are for, the rest conversations about scenes that are told in them.
+    """That many documents: three in five about maps (see `maps`), the others about scenes that are told in sentences.
+
+    Captions end with a newline, as in the alignment of pictures; conversations have the templates of LLaVA.
     """
     for k in range(number):
-        yield _document(k, rng)
+        round_, place = divmod(k, 5)
+        yield _mapped(3 * round_ + place, rng) if place < 3 else _TOLD[(2 * round_ + place - 3) % len(_TOLD)](rng)

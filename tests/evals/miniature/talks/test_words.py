@@ -1,6 +1,7 @@
 """The tokenizer and the corpus."""
 
 import json
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from evals.miniature.talks import build, gqa, mme, pope, realworldqa, scienceqa, textvqa
 from evals.miniature.talks.corpus import conversation, documents
+from evals.miniature.talks.maps import SIDE, word_map
 from evals.miniature.talks.phrases import LETTER, LETTER_ONLY, SHORT, SYSTEM, WORD_ONLY
+from evals.miniature.talks.sights import Item, Sight
 from evals.miniature.talks.words import save_tokenizer, split, vocabulary
 
 PROMPT = f"{SYSTEM} USER: What colour is the mug?\n{SHORT} ASSISTANT:"
@@ -109,17 +112,38 @@ def test_documents() -> None:
     """As many as wanted, the same under one seed; conversations have the template, captions end with a newline."""
     first, again = (list(documents(60, np.random.default_rng(3))) for _ in range(2))
     assert first == again and len(first) == 60
-    talks = [text for text in first if text.startswith(SYSTEM)]
-    assert len(talks) == 36
+    talks = [text for text in first if "ASSISTANT" in text]
+    assert len(talks) == 42
+    assert all(text.startswith((SYSTEM, "USER: ")) for text in talks)
     assert all(text.count("ASSISTANT:") == text.count("</s>") >= 1 for text in talks)
-    assert sum(text.endswith("\n") for text in first) == 12
+    assert sum(text.endswith("\n") for text in first) == 9  # a sixth of the maps and an eighth of the others
     assert len(set(first)) > 55
+
+
+def test_maps_have_a_word_for_each_visual_token() -> None:
+    """Cells say what is there; what is nearer covers what is farther, and a thing that is seen has its name in one."""
+    far = Item(0, "ball", "striped", ("red", "blue"), "", (0.0, 0.5, 1.0, 1.0), 3.0, 0.5, "floor", ("red", "blue"))
+    near = replace(far, id=1, label="mug", texture="plain", colours=("green",), box=(0.5, 0.5, 1.0, 1.0), depth=2.0)
+    words = word_map(Sight("gathering", (near, far), "tiles"), np.random.default_rng(0)).split()
+    assert len(words) == SIDE**2
+    rows = [words[row * SIDE : (row + 1) * SIDE] for row in range(SIDE)]
+    assert {word for row in rows[:4] for word in row} == {"wall"}
+    assert {word for row in rows[4:] for word in row[:4]} <= {"ball", "striped", "red", "blue"}
+    assert {word for row in rows[4:] for word in row[4:]} == {"mug", "plain", "green"}
+    floor = word_map(Sight("gathering", (), "tiles"), np.random.default_rng(0)).split()
+    assert floor[:32] == ["wall"] * 32 and set(floor[32:]) == {"floor", "tiled"}
+    board = replace(far, label="sign", texture="plain", text="taxi", box=(0.1, 0.1, 0.9, 0.4))
+    assert set(word_map(Sight("board", (board,)), np.random.default_rng(0)).split()) == {
+        *("wall", "sign", "taxi", "red", "blue")
+    }
 
 
 def test_told_scenes_hold_the_answers() -> None:
     """A colour or word that is the answer to a question was said before it."""
     checked = 0
-    for text in documents(200, np.random.default_rng(4)):
+    for text in documents(1000, np.random.default_rng(4)):
+        if "wall" in text:  # what another thing covers is on no map
+            continue
         told, _, rest = text.removeprefix(SYSTEM).partition("\n")
         for part in rest.split("</s>"):
             question, _, answer = part.partition(" ASSISTANT: ")
