@@ -150,7 +150,8 @@ def _task(benchmark: Benchmark, protocol: str, context: Context) -> Task:
     if context.seed:
         # Another seed is another draw of the same protocol: kept in a file of its own, off the standard table.
         changed["seed"] = context.seed
-    return Task(benchmark.id, benchmark.version, protocol, {**benchmark.params(), "seed": context.seed}, changed)
+    params = {**benchmark.params(), **benchmark.contents(), "seed": context.seed}
+    return Task(benchmark.id, benchmark.version, protocol, params, changed)
 
 
 def _dataset(splits: Sequence[Split], context: Context) -> DatasetCard | None:

@@ -130,6 +130,10 @@ class Benchmark(ABC):
         """Every constant, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def contents(self) -> dict[str, Any]:
+        """What is behind constants that name something else, such as a file: a record of other contents is another."""
+        return {}
+
     def complete(self, protocol: str, splits: Sequence[Split], world: str | None) -> bool:
         """These are the data that the protocol means, all of them.
 

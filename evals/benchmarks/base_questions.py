@@ -71,12 +71,13 @@ class QuestionBenchmark(Benchmark):
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Every number, from the fields `judged_by` and the raw answers by way; the first one is the headline."""
 
-    def params(self) -> dict[str, Any]:
-        """Every constant, and what the model is: all that its recipe says, or which one was given."""
+    def contents(self) -> dict[str, Any]:
+        """What the model is: all that its recipe says, or which one was given."""
         from evals.vlm.recipe import find
 
-        model = find(self.recipe).describe() if self.checkpoint is None else _manifest(self.checkpoint)
-        return {**super().params(), "model": model}
+        if self.checkpoint is not None:
+            return {"model": _manifest(self.checkpoint)}
+        return {"model": json.loads(json.dumps(find(self.recipe).describe()))}
 
     def splits(self, roots: Roots, digests: DigestMemo) -> tuple[Split, ...]:
         """The questions, then what the model learns from, unless it was trained before."""

@@ -12,6 +12,7 @@ from evals.benchmarks import base
 from evals.benchmarks.base import Benchmark
 from evals.benchmarks.base_questions import QuestionBenchmark
 from evals.context import Context, Roots
+from evals.datasets.llava_records import PUBLISHED
 from evals.encoders.registry import resolve
 from evals.errors import ResultsError, UsageError
 from evals.miniature import world
@@ -101,6 +102,54 @@ def test_one_training_serves_all_six(context: Context, recipe: str, monkeypatch:
     monkeypatch.setattr(kept, "_last", {})
     again = run(asked(["pope"], recipe=recipe, pictures="swapped"), context)
     assert again[0].primary is not None
+
+
+def test_what_a_model_is_and_learnt_from_belongs_to_its_score(context: Context, recipe: str, talks: Path) -> None:
+    """The same again is done; another recipe under the same name, other records, or another model is not."""
+    benchmarks = asked(["gqa"], recipe=recipe)
+    (record,) = run(benchmarks, context)
+    assert record.dataset is not None
+    assert set(record.dataset.n_original) == {"testdev_balanced", "alignment", "instruction"}
+    counted = len(json.loads((talks / "llava" / "llava_v1_5_mix665k.json").read_text()))
+    assert record.dataset.n_original["instruction"] == counted
+
+    def state(benchmarks: list[tuple[str, Benchmark]]) -> str:
+        (step,) = plan([resolve("pixels")], benchmarks, context)
+        return step.state
+
+    assert state(benchmarks) == "done"
+    Path(recipe).write_text(RECIPE.replace("1.0e-3", "2.0e-3"))
+    assert state(benchmarks) == "todo"
+    Path(recipe).write_text(RECIPE)
+    assert state(benchmarks) == "done"
+    records = talks / "llava" / "llava_v1_5_mix665k.json"
+    text = records.read_text()
+    try:
+        records.write_text(text + "\n")
+        assert state(benchmarks) == "todo"
+    finally:
+        records.write_text(text)
+    (model,) = (context.cache / "vlm" / "pixels").glob("*/model")
+    given = asked(["gqa"], recipe=recipe, checkpoint=str(model))
+    run(given, context)
+    assert state(given) == "done"
+    manifest, told = model / "vlm.json", (model / "vlm.json").read_text()
+    try:
+        manifest.write_text(told + "\n")
+        assert state(given) == "todo"
+    finally:
+        manifest.write_text(told)
+
+
+def test_part_of_the_training_data_is_no_standard_result(context: Context) -> None:
+    """Under `paper` a model must have learnt from all that was published; no record of less is ranked."""
+    splits = base.find("gqa").of("miniature")[1].splits(context.roots, context.digests)
+    gqa = base.find("gqa").of("paper")[1]
+    full = [replace(split, n_original=PUBLISHED[split.split]) for split in splits[1:]]
+    asked_all = replace(splits[0], entries=splits[0].entries * 2000, n_original=12_578)  # type: ignore[call-arg]
+    whole = replace(asked_all, entries=asked_all.entries[:12_578])  # type: ignore[attr-defined, call-arg]
+    assert gqa.complete("paper", (whole, *full), None)
+    assert not gqa.complete("paper", (whole, full[0], replace(full[1], n_original=665_297)), None)
 
 
 def test_answers_are_enough_to_judge_again(context: Context, recipe: str) -> None:
