@@ -99,6 +99,13 @@ class Session:
             passes, seconds = passes + more, seconds + longer
         if todo:
             self._say(f"{len(todo)} benchmark(s) to run, {passes:,} forward passes: {show.duration(seconds)} or more.")
+        trained = {step.benchmark.training(step.entry.name, context.cache): step.entry.name for step in todo}
+        for what, name in trained.items():
+            if what and not yes:
+                raise UsageError(
+                    f"{what} is trained on {name} first; that can take days. Add --yes to start, give "
+                    "--vlm-checkpoint, or leave it out: --suite image --suite dense."
+                )
         if seconds > LONG and not yes:
             raise UsageError("that is more than two hours on this machine. Add --yes to start, or --limit for a trial.")
         return bench

@@ -134,6 +134,10 @@ class Benchmark(ABC):
         """What is behind constants that name something else, such as a file: a record of other contents is another."""
         return {}
 
+    def training(self, encoder: str, cache: Path) -> str:
+        """What is trained before anything is scored and can take days; empty where nothing is."""
+        return ""
+
     def complete(self, protocol: str, splits: Sequence[Split], world: str | None) -> bool:
         """These are the data that the protocol means, all of them.
 

@@ -18,7 +18,7 @@ from evals.context import Roots
 from evals.datasets.base import Split
 from evals.datasets.vlm.table import QuestionSplit
 from evals.files import DigestMemo, sha256_file
-from evals.record import Interval, Score
+from evals.record import Interval, Score, safe_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +88,16 @@ class QuestionBenchmark(Benchmark):
         if self.checkpoint is not None:
             return (asked,)
         return asked, *(records(roots.of("llava"), stage, digests) for stage, _ in find(self.recipe).stages)
+
+    def training(self, encoder: str, cache: Path) -> str:
+        """The recipe, unless its language model is the embedded world's or a model of this encoder is kept."""
+        from evals.vlm.recipe import EMBEDDED, MANIFEST, find
+
+        recipe = find(self.recipe)
+        kept = any((cache / "vlm" / safe_name(encoder)).glob(f"*/model/{MANIFEST}"))
+        if self.checkpoint is not None or recipe.language == EMBEDDED or kept:
+            return ""
+        return f"{recipe.language} by the recipe {recipe.name}"
 
     def complete(self, protocol: str, splits: Sequence[Split], world: str | None) -> bool:
         """Also of what the model learnt from, all that was published."""

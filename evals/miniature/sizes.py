@@ -89,7 +89,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
                 *((150, 40), (500, 150), (130, 50), (520, 90)),
                 captions=2,
                 alone=260,
-                documents=12_000,
+                documents=30_000,
                 textvqa=160,
                 scienceqa=160,
                 realworldqa=120,

@@ -22,6 +22,8 @@ Padding = Literal["crop", "pad"]
 Layer = Literal["final", -2]
 FOLDER = "vlm"
 """Of `configs`, where the recipes are."""
+EMBEDDED = "miniature"
+"""`Recipe.language` that means the embedded world's own."""
 MANIFEST = "vlm.json"
 """Of a model on disk: what it was trained from, and how."""
 _MAY_BE_ZERO = ("weight_decay", "warmup", "seed")

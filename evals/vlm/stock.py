@@ -19,12 +19,10 @@ from evals.miniature.talks.build import CORPUS, TOKENIZER
 from evals.vlm import loop
 from evals.vlm.language import LanguageRecipe, small_llama, train_language
 from evals.vlm.obtain import Stock
-from evals.vlm.recipe import Recipe
+from evals.vlm.recipe import EMBEDDED, Recipe
 from evals.vlm.stopping import stopping
 
-EMBEDDED = "miniature"
-"""`Recipe.language` that means the embedded world's own."""
-LESSON = LanguageRecipe(size="small", steps=400)
+LESSON = LanguageRecipe(size="small", steps=2400, batch=12, block=192, rate=2e-3)
 """How that one is trained."""
 _POSITIONS = 512
 

@@ -72,15 +72,19 @@ def _described(sight: Sight, rng: Rng) -> Turns:
 
 def _mapped(number: int, rng: Rng) -> str:
     """A map in the place of a picture, and what is said of it."""
-    form = number % 6
+    form = number % 7
     if form == 0:
         sight = _few(rng)
         return f"{word_map(sight, rng)} {caption(sight, rng)}\n"
+    if form == 6:
+        # Told twice, in other words each time: the second is found in the first, place by place.
+        sight = _few(rng)
+        return f"{word_map(sight, rng)} {word_map(sight, rng)}\n"
     if form == 1:
         sight, among = _with_sign(rng)
         return conversation(_before(word_map(sight, rng), [_listed(sight, among, rng)]))
     sight = _few(rng)
-    talk = (_described, _asked, _asked, (claims, _optional)[number // 6 % 2])[form - 2]
+    talk = (_described, _asked, _asked, (claims, _optional)[number // 7 % 2])[form - 2]
     turns = _before(word_map(sight, rng), talk(sight, rng) or _described(sight, rng))
     return conversation(turns) if rng.random() < 0.5 else _briefly(turns)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evals import compose
 from evals.benchmarks import base
 from evals.benchmarks.base import Benchmark
 from evals.benchmarks.base_questions import QuestionBenchmark
@@ -20,6 +21,7 @@ from evals.plan import plan
 from evals.record import Record, read_record, write_record
 from evals.rescore import rescore
 from evals.run import evaluate
+from evals.session import Session
 from evals.vlm import kept, stock
 from evals.vlm.language import LanguageRecipe
 
@@ -180,6 +182,26 @@ def test_a_model_that_is_given(context: Context, recipe: str, tmp_path: Path) ->
     assert failed is not None
     assert failed.error is not None
     assert "holds no vision-language model" in failed.error["message"]
+
+
+def test_days_of_training_want_a_word(talks: Path, tmp_path: Path) -> None:
+    """The published recipe does not start unasked; where a model is there, or in the small world, it does."""
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    data.mkdir()
+    for part in ("llava", "vlm"):
+        (data / part).symlink_to(talks / part)
+    flags = {"data": str(data), "cache": str(cache), "results": str(tmp_path / "results")}
+    settings = compose.compose(benchmarks=("gqa",), flags=flags)
+    with pytest.raises(UsageError, match=r"vicuna-7b-v1\.5 by the recipe llava-1\.5 is trained on pixels first"):
+        Session(settings, [resolve("pixels")], quiet=True).run(yes=False)
+    paper = base.find("gqa").of("paper")[1]
+    assert paper.training("pixels", cache)
+    assert not base.find("gqa").of("paper", checkpoint="x")[1].training("pixels", cache)
+    assert not base.find("gqa").of("miniature")[1].training("pixels", cache)
+    kept_at = cache / "vlm" / "pixels" / "key" / "model" / "vlm.json"
+    kept_at.parent.mkdir(parents=True)
+    kept_at.touch()
+    assert not paper.training("pixels", cache)
 
 
 def test_a_recipe_that_is_none() -> None:

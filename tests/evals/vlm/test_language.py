@@ -52,11 +52,11 @@ def test_every_epoch_has_each_block_once() -> None:
 
 
 def test_it_learns_the_text(words: Any, tmp_path: Path) -> None:
-    """From the loss of guessing among all words to what the text leaves open: which of two colours."""
+    """From that of a guess, or somewhat worse, among all words to what the text leaves open: which of two colours."""
     made, done = learn(words, tmp_path)
     losses = [line["loss"] for line in log.read(tmp_path)]
     assert done
-    assert losses[0] == pytest.approx(torch.tensor(float(len(words))).log().item(), rel=0.1)
+    assert 0.9 < losses[0] / torch.tensor(float(len(words))).log().item() < 1.5
     assert losses[-1] < 0.6
     start = torch.tensor([[words.bos_token_id, *words("is it the picture shows")["input_ids"]]])
     likeliest = made(start).logits[0, -1].topk(2).indices.tolist()
