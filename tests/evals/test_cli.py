@@ -13,7 +13,10 @@ import pytest
 from evals.miniature import world
 from tests.evals.helpers import SHORT_HEADS, call, command, environment, records
 
-ALL = ["run", "-e", "pixels", "-e", "eupe-vit-t", "--weights=random", "--data=miniature-tiny", "--quiet", *SHORT_HEADS]
+KINDS = ["--suite=image", "--suite=dense", "--benchmark=cost"]
+"""Every benchmark for which no language model is trained (those are run in benchmarks/test_questions.py)."""
+ALL = ["run", "-e", "pixels", "-e", "eupe-vit-t", "--weights=random", *KINDS, "--data=miniature-tiny", "--quiet"]
+ALL += SHORT_HEADS
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_world: Path) -> Path
 
 
 def test_a_run_writes_a_record_a_benchmark(finished: Path) -> None:
-    """Every benchmark of `all` leaves a record with its proof of frozenness and its per-sample outputs."""
+    """Every benchmark leaves a record with its proof of frozenness and its per-sample outputs."""
     found = records(finished / "results")
     assert len(found) == 12
     for path, record in found.items():
@@ -223,7 +226,7 @@ def test_an_output_that_cannot_be_written(words: list[str], folder: Path) -> Non
 
 def test_dry_run_writes_nothing(folder: Path) -> None:
     """The plan names each step and its data, and no record appears."""
-    done = call("run", "-e", "pixels", "--data", "miniature-tiny", "--dry-run", folder=folder)
+    done = call("run", "-e", "pixels", *KINDS, "--data", "miniature-tiny", "--dry-run", folder=folder)
     assert done.returncode == 0, done.stderr
     assert "in1k-knn@miniature" in done.stdout
     assert "train 30, val 15" in done.stdout
