@@ -12,8 +12,8 @@ from evals.miniature.things import FAMILIES
 class Talks:
     """Counts of what is there for vision-language models.
 
-    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions` for each training picture;
-    `alone` conversations without a picture; `documents` of text; and how many questions each set has at most (`pope`
+    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions` and `maps` (see `talks.maps`)
+    for each training picture; `alone` conversations without a picture; `documents` of text; and how many questions each set has at most (`pope`
     a category; `mme` pictures a subtask, with two questions each).
     """
 
@@ -22,6 +22,7 @@ class Talks:
     rooms: tuple[int, int] = (0, 0)
     boards: tuple[int, int] = (0, 0)
     captions: int = 0
+    maps: int = 0
     alone: int = 0
     documents: int = 0
     textvqa: int = 0
@@ -88,6 +89,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             talks=Talks(
                 *((150, 40), (500, 150), (130, 50), (520, 90)),
                 captions=2,
+                maps=2,
                 alone=260,
                 documents=30_000,
                 textvqa=160,
@@ -103,6 +105,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             talks=Talks(
                 *((4, 4), (10, 14), (3, 4), (8, 6)),
                 captions=2,
+                maps=2,
                 alone=3,
                 documents=40,
                 textvqa=8,

@@ -15,13 +15,14 @@ from evals.miniature.talks.phrases import FLOORS, LEFT, RIGHT, a, many, said
 from evals.miniature.talks.sights import PLACED, STANDING, Item, Sight
 from evals.miniature.textures import TEXTURES
 
-__all__ = ["KINDS", "LABELS", "Ask", "asks", "legible", "nearer"]
+__all__ = ["KINDS", "LABELS", "TEXTURED", "Ask", "asks", "legible", "nearer"]
 
 Rng = np.random.Generator
 
 LABELS = (*STANDING, "table", "sign", "window", "door", "picture", "rug")
 """What may be asked for, present or not."""
-_TEXTURED = (*STANDING, "rug", "picture")
+TEXTURED = (*STANDING, "rug", "picture")
+"""Labels of what has a pattern that may be asked for."""
 _PLAIN = (*STANDING, "table", "sign", "door")
 _FAR = 1.25
 """Ratio of depths from which one thing is behind another."""
@@ -72,7 +73,7 @@ def colour(sight: Sight, rng: Rng) -> Iterator[Ask]:
 
 def pattern(sight: Sight, rng: Rng) -> Iterator[Ask]:
     """Textures."""
-    for label in _TEXTURED:
+    for label in TEXTURED:
         item = sight.single(label)
         if item is not None and item.patterned:
             name = said(label)
@@ -140,7 +141,7 @@ def both(sight: Sight, rng: Rng) -> Iterator[Ask]:
 
 def verify(sight: Sight, rng: Rng) -> Iterator[Ask]:
     """Whether a thing has a look: the true one, and one that it has not."""
-    for label in _TEXTURED:
+    for label in TEXTURED:
         item = sight.single(label)
         if item is not None and item.patterned:
             for texture in (item.texture, _foil(rng, TEXTURES, item.texture)):

@@ -70,7 +70,9 @@ def _write_talks(root: Path, size: Size, seed: int, shelf: list[Stock]) -> Itera
     second: list[Row] = []
     for number, stock in enumerate(shelf):
         shot = shot_at(size, number)
-        first += alignment(stock, shot.twin.removeprefix(f"{ALIGNMENT}/"), size.talks.captions, captions)
+        first += alignment(
+            stock, shot.twin.removeprefix(f"{ALIGNMENT}/"), size.talks.captions, size.talks.maps, captions
+        )
         second += about(stock, shot.path.removeprefix(f"{INSTRUCTION}/"), talks)
     second += [alone(number, talks) for number in range(size.talks.alone)]
     for name, records, rng in ((CAPTIONS, first, captions), (TALKS, second, talks)):

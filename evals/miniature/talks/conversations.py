@@ -9,6 +9,7 @@ from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import Choice, in_lines, knowledge, offered, present, uses
 from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.mme import COGNITION, PERCEPTION, statements
 from evals.miniature.talks.phrases import LETTER, REFERENCE, SHORT, USES, a
 from evals.miniature.talks.realworldqa import asked, spatial
@@ -48,6 +49,7 @@ DESCRIBE = (
     "Tell me what you see.",
     "What does the image show?",
 )
+_BY_PLACE = ("Say place by place what is shown.", "Go through the image row by row.")
 _BRIEFLY = ("Say briefly what is shown.", "Give a short caption of the image.", "What is this?")
 
 
@@ -170,14 +172,16 @@ def about(stock: Stock, image: str, rng: Rng) -> list[Record]:
     return [_record(name, turns, image) for turns in talks if turns]
 
 
-def alignment(stock: Stock, image: str, captions: int, rng: Rng) -> list[Record]:
-    """Captions of a training picture as records of the alignment file; the marker stands first or last."""
+def alignment(stock: Stock, image: str, captions: int, maps: int, rng: Rng) -> list[Record]:
+    """Captions and maps of a training picture as records of the alignment file; the marker stands first or last."""
     name, records = image.rsplit("/", 1)[-1].removesuffix(".jpg"), []
-    for _ in range(captions):
-        ask = _BRIEFLY[int(rng.integers(len(_BRIEFLY)))]
+    for number in range(captions + maps):
+        asks, cells = (_BRIEFLY, None) if number < captions else (_BY_PLACE, stock.record["cells"])
+        said = caption(stock.sight, rng) if cells is None else word_map(stock.sight, rng, cells)
+        ask = asks[int(rng.integers(len(asks)))]
         human = f"{_MARK}\n{ask}" if rng.random() < 0.5 else f"{ask}\n{_MARK}"
-        said = [{"from": "human", "value": human}, {"from": "gpt", "value": caption(stock.sight, rng)}]
-        records.append({"id": name, "image": image, "conversations": said})
+        turns = [{"from": "human", "value": human}, {"from": "gpt", "value": said}]
+        records.append({"id": name, "image": image, "conversations": turns})
     return records
 
 

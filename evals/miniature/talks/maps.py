@@ -4,55 +4,86 @@ Whoever has read maps looks things up among 64 places before a picture was ever 
 learn, and not how to look.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Int16
 
-from evals.miniature.talks.sights import Box, Item, Sight
+from evals.miniature.talks.asking import TEXTURED
+from evals.miniature.talks.sights import Item, Sight
 
-__all__ = ["SIDE", "word_map"]
+__all__ = ["FLOOR", "SIDE", "WALL", "places", "word_map"]
 
 Rng = np.random.Generator
 
 SIDE = 8
 """Cells along each axis."""
-_WALL, _FLOOR = "wall", "floor"
-_FLOOR_WORDS = {"planks": "planks", "tiles": "tiled", "checked": "checked", "speckled": "speckled", "plain": "plain"}
+FLOOR, WALL = -1, -2
+"""What stands in a cell without a thing, in the place of an id."""
+_FLOORS = {"planks": "planks", "tiles": "tiled", "checked": "checked", "speckled": "speckled", "plain": "plain"}
 """Pattern of a floor -> the word of its cells."""
+_FIRST = 3
+"""Words of a thing that are said if it has cells enough: its name or writing, a colour, its pattern."""
 
 
-def word_map(sight: Sight, rng: Rng) -> str:
+def word_map(sight: Sight, rng: Rng, cells: Sequence[int] | None = None) -> str:
     """SIDE x SIDE words row by row: each of a thing's cells says its name, a colour, its pattern or its writing.
 
-    What is nearer covers what is farther, and what stands on something covers that. A thing with cells enough says its
-    name, its first colour, and its pattern or writing at least once.
+    `cells` are the ids of what the cells show (see `places`); without them things are as large as their boxes.
     """
-    words = [[_ground(sight, row, rng) for _ in range(SIDE)] for row in range(SIDE)]
-    for item in sorted(sight.items, key=lambda item: (isinstance(item.on, int), -item.depth)):
-        cells = _cells(item.box)
+    shown = _from_boxes(sight) if cells is None else cells
+    words = [_ground(sight, cell, rng) for cell in shown]
+    for item in sight.items:
+        mine = [place for place, cell in enumerate(shown) if cell == item.id]
         said = _says(item)
-        for number, place in enumerate(rng.permutation(len(cells)).tolist()):
-            row, column = cells[place]
-            words[row][column] = said[number] if number < 3 else said[int(rng.integers(len(said)))]
-    return " ".join(word for row in words for word in row)
+        for number, at in enumerate(rng.permutation(len(mine)).tolist()):
+            words[mine[at]] = said[number if number < min(_FIRST, len(said)) else int(rng.integers(len(said)))]
+    return " ".join(words)
 
 
-def _ground(sight: Sight, row: int, rng: Rng) -> str:
-    if row < SIDE // 2 or sight.kind == "board":
-        return _WALL
-    return _FLOOR if sight.floor is None or rng.random() < 0.5 else _FLOOR_WORDS[sight.floor]
+def places(body_YX: Int16[np.ndarray, "Y X"], floor: int) -> list[int]:
+    """What most pixels of each cell show, in the centre square of a picture: the id of a thing, FLOOR or WALL.
+
+    `body_YX` has the id of the thing of every pixel, and negative numbers for the room; `floor` is that of its floor.
+    """
+    height, width = body_YX.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    rows, columns = (np.linspace(start, start + side, SIDE + 1).round().astype(int) for start in (top, left))
+    found = []
+    for y0, y1 in itertools.pairwise(rows):
+        for x0, x1 in itertools.pairwise(columns):
+            ids, counts = np.unique(body_YX[y0:y1, x0:x1], return_counts=True)
+            most = int(ids[counts.argmax()])
+            found.append(most if most >= 0 else FLOOR if most == floor else WALL)
+    return found
+
+
+def _from_boxes(sight: Sight) -> list[int]:
+    """What is nearer covers what is farther, and what stands on something covers that."""
+    row = [WALL] * SIDE if sight.kind == "board" else [FLOOR] * SIDE
+    cells = [*([WALL] * SIDE * (SIDE // 2)), *(row * (SIDE - SIDE // 2))]
+    for item in sorted(sight.items, key=lambda item: (isinstance(item.on, int), -item.depth)):
+        left, top, right, bottom = (round(edge * SIDE) for edge in item.box)
+        left, top = min(left, SIDE - 1), min(top, SIDE - 1)
+        for y in range(top, max(bottom, top + 1)):
+            for x in range(left, max(right, left + 1)):
+                cells[y * SIDE + x] = item.id
+    return cells
+
+
+def _ground(sight: Sight, cell: int, rng: Rng) -> str:
+    if cell != FLOOR:
+        return "wall"
+    return "floor" if sight.floor is None or rng.random() < 0.5 else _FLOORS[sight.floor]
 
 
 def _says(item: Item) -> list[str]:
-    """The words of a thing, what is asked for most the most often; the first three must be said."""
-    if item.text:
-        return [item.text, item.label, item.colours[0], item.text, item.text, item.label, *item.colours[1:]]
-    if item.label == "table":
-        return [item.label, item.colours[0], item.label, *item.colours]
-    return [item.label, item.colours[0], item.texture, item.label, item.label, item.texture, *item.colours[1:]]
-
-
-def _cells(box: Box) -> list[tuple[int, int]]:
-    """(row, column) of the cells that a box covers, at least one."""
-    left, top, right, bottom = (round(edge * SIDE) for edge in box)
-    left, top = min(left, SIDE - 1), min(top, SIDE - 1)
-    rows, columns = range(top, max(bottom, top + 1)), range(left, max(right, left + 1))
-    return [(row, column) for row in rows for column in columns]
+    """The words of a thing, what is asked for most the most often."""
+    first, *more = item.colours if item.patterned and item.texture != "plain" else item.shown or item.colours or ("",)
+    colour = [first] if first else []
+    if item.text and item.legible:
+        return [item.text, item.label, *colour, item.text, item.text, item.label, *more[:1]]
+    pattern = [item.texture] if item.patterned and item.label in TEXTURED else []
+    return [item.label, *colour, *pattern, item.label, item.label, *pattern, *more[:1]]

@@ -20,6 +20,7 @@ from evals.miniature.signs import WORDS
 from evals.miniature.sizes import Size, object_classes
 from evals.miniature.talks.boards import draw_boards
 from evals.miniature.talks.gatherings import draw_gathering
+from evals.miniature.talks.maps import places
 
 Rng = np.random.Generator
 Part = Literal["train", "questions"]
@@ -96,7 +97,8 @@ def shot_at(size: Size, index: int) -> Shot:
 def write(root: Path, size: Size, seed: int, index: int) -> dict[str, Any]:
     """Render and write image `index`, return its description.
 
-    Beside what `describe` tells: `kind`, `part`, `floor_share` (of the picture), and for each object `inside` (share
+    Beside what `describe` tells: `kind`, `part`, `floor_share` (of the picture), `cells` (what each shows, see
+    `maps.places`), and for each object `inside` (share
     of its outline within the frame), `tones` (the commonest named colours of its pixels, with their shares) and, for
     signs, `board`: how many pixels the board spans across, and the shares of it within the frame and not hidden.
     """
@@ -114,7 +116,8 @@ def write(root: Path, size: Size, seed: int, index: int) -> dict[str, Any]:
         if body.text:
             seen["board"] = [round(value, 3) for value in _board(body, camera, mask)]
     share = round(float((buffers.body == _FLOOR).mean()), 3)
-    return {"image": shot.path, "part": shot.part, "kind": shot.kind, "floor_share": share, **told}
+    cells = places(buffers.body, _FLOOR)
+    return {"image": shot.path, "part": shot.part, "kind": shot.kind, "floor_share": share, "cells": cells, **told}
 
 
 def _draw(rng: Rng, shot: Shot, shape: tuple[int, int]) -> tuple[Scene, Camera, Buffers]:

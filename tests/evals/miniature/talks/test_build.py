@@ -68,7 +68,7 @@ def test_both_stages_are_read(tiny_talks: Path, tmp_path: Path) -> None:
     """The reader of LLaVA's files takes them; every training picture is in both stages."""
     digests = DigestMemo(tmp_path / "digests.json")
     first, second = (read_talks(tiny_talks / "llava", stage, digests) for stage in ("alignment", "instruction"))
-    assert len(first.talks) == 2 * 25 and not first.skipped and not second.skipped
+    assert len(first.talks) == 4 * 25 and not first.skipped and not second.skipped
     names = [{talk.image.stem.lstrip("0") for talk in stage.talks if talk.image} for stage in (first, second)]
     assert names[0] == names[1] and len(names[0]) == 25
     alone = [talk for talk in second.talks if talk.image is None]

@@ -48,7 +48,7 @@ def test_records(told: tuple[Path, list[Stock]]) -> None:
 def test_alignment_and_text_alone(told: tuple[Path, list[Stock]]) -> None:
     """As many captions as wanted, the marker first or last; conversations without a picture have no marker."""
     rng = np.random.default_rng(0)
-    records = [record for stock in told[1][:20] for record in alignment(stock, "00000/000000007.jpg", 2, rng)]
+    records = [record for stock in told[1][:20] for record in alignment(stock, "00000/000000007.jpg", 1, 1, rng)]
     assert len(records) == 40
     asked = [record["conversations"][0]["value"] for record in records]
     assert all(text.startswith("<image>\n") or text.endswith("\n<image>") for text in asked)

@@ -123,7 +123,10 @@ def test_documents() -> None:
 def test_maps_have_a_word_for_each_visual_token() -> None:
     """Cells say what is there; what is nearer covers what is farther, and a thing that is seen has its name in one."""
     far = Item(0, "ball", "striped", ("red", "blue"), "", (0.0, 0.5, 1.0, 1.0), 3.0, 0.5, "floor", ("red", "blue"))
-    near = replace(far, id=1, label="mug", texture="plain", colours=("green",), box=(0.5, 0.5, 1.0, 1.0), depth=2.0)
+    near = replace(
+        far, id=1, label="mug", texture="plain", colours=("green",), shown=("green",), box=(0.5, 0.5, 1.0, 1.0)
+    )
+    near = replace(near, depth=2.0)
     words = word_map(Sight("gathering", (near, far), "tiles"), np.random.default_rng(0)).split()
     assert len(words) == SIDE**2
     rows = [words[row * SIDE : (row + 1) * SIDE] for row in range(SIDE)]
