@@ -6,6 +6,7 @@ learn, and not how to look.
 
 import numpy as np
 
+from evals.miniature.talks.phrases import FLOORS
 from evals.miniature.talks.sights import Box, Item, Sight
 
 __all__ = ["SIDE", "word_map"]
@@ -15,8 +16,6 @@ Rng = np.random.Generator
 SIDE = 8
 """Cells along each axis."""
 _WALL, _FLOOR = "wall", "floor"
-_FLOOR_WORDS = {"planks": "planks", "tiles": "tiled", "checked": "checked", "speckled": "speckled", "plain": "plain"}
-"""Pattern of a floor -> the word of its cells."""
 
 
 def word_map(sight: Sight, rng: Rng) -> str:
@@ -38,7 +37,9 @@ def word_map(sight: Sight, rng: Rng) -> str:
 def _ground(sight: Sight, row: int, rng: Rng) -> str:
     if row < SIDE // 2 or sight.kind == "board":
         return _WALL
-    return _FLOOR if sight.floor is None or rng.random() < 0.5 else _FLOOR_WORDS[sight.floor]
+    return (
+        _FLOOR if sight.floor is None or rng.random() < 0.5 else FLOORS[sight.floor].split()[-1]
+    )  # of "made of planks" the pattern
 
 
 def _says(item: Item) -> list[str]:
