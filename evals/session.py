@@ -18,7 +18,7 @@ from evals.context import Context, Roots, silent_bar
 from evals.encoders.clip.vocabulary import fetch_text
 from evals.encoders.entry import EncoderEntry
 from evals.encoders.locate import fetch
-from evals.errors import DataError, EvalError, UsageError
+from evals.errors import DataError, EvalError, UnavailableError, UsageError
 from evals.files import DigestMemo, write_atomic
 from evals.miniature import world
 from evals.plan import Step, plan
@@ -170,8 +170,13 @@ def _world_roots(settings: Settings, quiet: bool, render: bool) -> Roots:
     # What vision-language models need is a world of its own, which others need not wait for.
     size = _TALKS.get(settings.world, settings.world)
     talks = settings.cache / "miniature" / world.world_name(size, 0)
-    if render:
-        make_world(settings.cache, size, 0, quiet=quiet)
+    try:
+        if render:
+            make_world(settings.cache, size, 0, quiet=quiet)
+    except UnavailableError as error:
+        # A package is missing; what needs no such world still runs.
+        print(f"warning: {error}", file=sys.stderr)
+        return found
     return Roots({**found.folders, **compose.roots(talks, None).folders}, found.world)
 
 

@@ -90,11 +90,12 @@ class QuestionBenchmark(Benchmark):
         return asked, *(records(roots.of("llava"), stage, digests) for stage, _ in find(self.recipe).stages)
 
     def training(self, encoder: str, cache: Path) -> str:
-        """The recipe, unless its language model is the embedded world's or a model of this encoder is kept."""
+        """The recipe, unless its language model is the embedded world's, or a model of it on this encoder is kept."""
         from evals.vlm.recipe import EMBEDDED, MANIFEST, find
 
         recipe = find(self.recipe)
-        kept = any((cache / "vlm" / safe_name(encoder)).glob(f"*/model/{MANIFEST}"))
+        models = (cache / "vlm" / safe_name(encoder)).glob(f"*/model/{MANIFEST}")
+        kept = any(_recipe_of(manifest) == recipe.name for manifest in models)
         if self.checkpoint is not None or recipe.language == EMBEDDED or kept:
             return ""
         return f"{recipe.language} by the recipe {recipe.name}"
@@ -167,6 +168,14 @@ def _manifest(checkpoint: str) -> str:
 
     path = Path(checkpoint).expanduser() / MANIFEST
     return sha256_file(path) if path.is_file() else ""
+
+
+def _recipe_of(manifest: Path) -> str:
+    """Name of the recipe of a model that is kept; empty where it cannot be read."""
+    try:
+        return str(json.loads(manifest.read_text())["recipe"]["name"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _column(way: str) -> str:

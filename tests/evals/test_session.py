@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evals import compose
-from evals.errors import DataError, UsageError
+from evals.errors import DataError, UnavailableError, UsageError
 from evals.miniature import world
 from evals.session import check_data, make_context, make_world
 
@@ -42,6 +43,30 @@ def test_a_damaged_world_of_the_user_is_refused(damaged: Path, tmp_path: Path) -
     settings = compose.compose(flags={"data": str(damaged), "cache": str(tmp_path / "other")})
     with pytest.raises(DataError, match="is a damaged world"):
         make_context(settings, quiet=True)
+
+
+def test_what_needs_no_talks_runs_without_the_packages_of_talks(
+    tmp_path: Path, tiny_world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The missing package is told; the world of images is there, that of the vision-language sets is not."""
+    target = tmp_path / "cache" / "miniature"
+    target.mkdir(parents=True)
+    (target / tiny_world.name).symlink_to(tiny_world)
+    made = world.make
+
+    def lacking(folder: Path, *, size: str, **options: Any) -> Path:
+        if size.startswith("talks"):
+            raise UnavailableError("package", "the tables need pyarrow: pip install 'eupe-eval[vlm]'")
+        return made(folder, size=size, **options)
+
+    monkeypatch.setattr(world, "make", lacking)
+    settings = compose.compose(
+        chosen_suites=("all",), flags={"data": "miniature-tiny", "cache": str(tmp_path / "cache")}
+    )
+    context = make_context(settings, quiet=True)
+    assert "imagenet" in context.roots.folders
+    assert "vlm" not in context.roots.folders
+    assert "pip install 'eupe-eval[vlm]'" in capsys.readouterr().err
 
 
 def test_another_world_in_the_folder_is_refused(tmp_path: Path, tiny_world: Path) -> None:

@@ -20,6 +20,7 @@ from evals.miniature.talks.textvqa import ocr_tokens
 
 __all__ = [
     "DESCRIBE",
+    "PLACES",
     "Turns",
     "about",
     "alignment",
@@ -41,7 +42,7 @@ _TURNS = 8
 _ROUNDS = 4
 _SKIPPED = 0.75
 _CHOICES = 4
-_PLACES = 12
+PLACES = 12
 """A multiple of every number of options: places drawn below it are equally likely among any of them."""
 DESCRIBE = (
     "Describe the image.",
@@ -105,7 +106,7 @@ def _choices(stock: Stock, rng: Rng) -> Turns:
     among += [*present(stock.sight, rng), *uses(stock.sight)]
     turns: Turns = []
     for k in rng.permutation(len(among)).tolist()[:_CHOICES]:
-        choice = offered(among[k], int(rng.integers(_PLACES)), rng)
+        choice = offered(among[k], int(rng.integers(PLACES)), rng)
         hint = HINTS[stock.sight.kind] if rng.random() < 0.3 else ""
         hint = knowledge(choice) if among[k].kind == "use" else hint
         turns.append(lettered(Choice(choice.question, choice.options, choice.answer, hint)))
@@ -117,7 +118,7 @@ def _spatial(stock: Stock, rng: Rng) -> Turns:
     among = [ask for ask in stock.asks if ask.kind in ("depth", "side", "count", "sign", "signs")]
     among += spatial(stock.sight)
     order = rng.permutation(len(among)).tolist()[:_CHOICES]
-    return [asked(among[k], int(rng.integers(_PLACES)), rng) for k in order]
+    return [asked(among[k], int(rng.integers(PLACES)), rng) for k in order]
 
 
 def _described(stock: Stock, rng: Rng) -> Turns:

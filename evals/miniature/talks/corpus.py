@@ -8,7 +8,7 @@ import numpy as np
 from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import offered, present, uses
-from evals.miniature.talks.conversations import DESCRIBE, Turns, claims, lettered, pick, scene_turns, told_turns
+from evals.miniature.talks.conversations import DESCRIBE, PLACES, Turns, claims, lettered, pick, scene_turns, told_turns
 from evals.miniature.talks.imagine import imagine
 from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.phrases import REFERENCE, SHORT, SYSTEM, USES, a
@@ -22,8 +22,6 @@ Rng = np.random.Generator
 END = "</s>"
 """Ends an answer in a conversation; the tokenizer knows it as the end of a sequence."""
 _TURNS = 4
-_PLACES = 12
-"""A multiple of every number of options: places drawn below it are equally likely among any of them."""
 _HOW = f"\n{SHORT}"
 
 
@@ -60,7 +58,7 @@ def _optional(sight: Sight, rng: Rng) -> Turns:
     kinds = ("colour", "pattern", "side", "sign", "signs", "count")
     among = [ask for ask in asks(sight, rng) if ask.kind in kinds]
     among += [*present(sight, rng), *uses(sight), *spatial(sight)]
-    ask, at = among[int(rng.integers(len(among)))], int(rng.integers(_PLACES))
+    ask, at = among[int(rng.integers(len(among)))], int(rng.integers(PLACES))
     return [asked(ask, at, rng) if rng.random() < 0.5 else lettered(offered(ask, at, rng))]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from evals.miniature.talks.asking import TEXTURED
+from evals.miniature.talks.phrases import FLOORS
 from evals.miniature.talks.sights import Item, Sight
 
 __all__ = ["FLOOR", "SIDE", "WALL", "places", "word_map"]
@@ -21,8 +22,6 @@ SIDE = 8
 """Cells along each axis."""
 FLOOR, WALL = -1, -2
 """What stands in a cell without a thing, in the place of an id."""
-_FLOORS = {"planks": "planks", "tiles": "tiled", "checked": "checked", "speckled": "speckled", "plain": "plain"}
-"""Pattern of a floor -> the word of its cells."""
 _FIRST = 3
 """Words of a thing that are said if it has cells enough: its name or writing, a colour, its pattern."""
 
@@ -76,7 +75,8 @@ def _from_boxes(sight: Sight) -> list[int]:
 def _ground(sight: Sight, cell: int, rng: Rng) -> str:
     if cell != FLOOR:
         return "wall"
-    return "floor" if sight.floor is None or rng.random() < 0.5 else _FLOORS[sight.floor]
+    pattern = None if sight.floor is None or rng.random() < 0.5 else FLOORS[sight.floor]
+    return "floor" if pattern is None else pattern.split()[-1]  # of "made of planks" the last word
 
 
 def _says(item: Item) -> list[str]:

@@ -200,7 +200,9 @@ def test_days_of_training_want_a_word(talks: Path, tmp_path: Path) -> None:
     assert not base.find("gqa").of("miniature")[1].training("pixels", cache)
     kept_at = cache / "vlm" / "pixels" / "key" / "model" / "vlm.json"
     kept_at.parent.mkdir(parents=True)
-    kept_at.touch()
+    kept_at.write_text('{"recipe": {"name": "vlm-proxy"}}')
+    assert paper.training("pixels", cache), "a model of another recipe is not this one"
+    kept_at.write_text('{"recipe": {"name": "llava-1.5"}}')
     assert not paper.training("pixels", cache)
 
 
