@@ -12,9 +12,9 @@ from evals.miniature.things import FAMILIES
 class Talks:
     """Counts of what is there for vision-language models.
 
-    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions` and `maps` (see `talks.maps`)
-    for each training picture; `alone` conversations without a picture; `documents` of text; and how many questions each set has at most (`pope`
-    a category; `mme` pictures a subtask, with two questions each).
+    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions`, `maps` (see `talks.maps`) and
+    `lists` (see `talks.lists`) for each training picture; `alone` conversations without a picture; `documents` of text;
+    and how many questions each set has at most (`pope` a category; `mme` pictures a subtask, with two questions each).
     """
 
     portraits: tuple[int, int] = (0, 0)
@@ -23,6 +23,7 @@ class Talks:
     boards: tuple[int, int] = (0, 0)
     captions: int = 0
     maps: int = 0
+    lists: int = 0
     alone: int = 0
     documents: int = 0
     textvqa: int = 0
@@ -87,9 +88,10 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "talks": Size(
             *(0, 0, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 128, 160),
             talks=Talks(
-                *((150, 40), (500, 150), (130, 50), (520, 90)),
-                captions=2,
-                maps=2,
+                *((200, 40), (1600, 150), (150, 50), (1050, 90)),
+                captions=1,
+                maps=1,
+                lists=1,
                 alone=260,
                 documents=30_000,
                 textvqa=160,
@@ -104,8 +106,9 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             *(0, 0, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 64, 80),
             talks=Talks(
                 *((4, 4), (10, 14), (3, 4), (8, 6)),
-                captions=2,
-                maps=2,
+                captions=1,
+                maps=1,
+                lists=1,
                 alone=3,
                 documents=40,
                 textvqa=8,

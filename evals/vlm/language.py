@@ -18,9 +18,11 @@ from evals.device import generator, versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
 from evals.errors import DataError, UnavailableError, WeightsError, unknown
+from evals.vlm.collate import MicroBatch, collate
 from evals.vlm.loop import Accelerator, Feed, Job, train
 from evals.vlm.model import next_token_loss
 from evals.vlm.optimisation import Optimisation
+from evals.vlm.tokens import IGNORED, Encoded
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -29,6 +31,10 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 """Of Llamas: `tiny` for trying things out, `small` for the embedded world."""
 _EPSILON = 1e-5
 """Of the norms, as in Llama 2."""
+_WINDOW = 16
+"""Batches among which documents are sorted by length."""
+Document = Sequence[str]
+"""Parts in turn: learnt, only read, learnt and so on. What is only read stands in the place of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,9 @@ class LanguageRecipe:
     """A key of SIZES."""
     steps: int
     batch: int = 16
-    block: int = 256
-    """Tokens that are read at once; positions beyond are never trained."""
+    """Documents a step."""
+    length: int = 256
+    """Tokens of a document; longer ones are cut, and positions beyond are never trained."""
     rate: float = 3e-3
     warmup: float = 0.03
     """Share of the steps, rounded up."""
@@ -51,7 +58,10 @@ class LanguageRecipe:
 
 
 def small_llama(size: str, tokenizer: Any, positions: int, seed: int) -> nn.Module:
-    """A Llama with the initialisation of its class, drawn from `seed`; input and output share their embeddings.
+    """A Llama whose input and output share their embeddings, with the initialisation of its class, drawn from `seed`.
+
+    But keys begin as queries: places attend to what is like them, and to look a word up is learnt in hundreds of steps
+    instead of tens of thousands.
 
     Raises UsageError for a size that does not exist, UnavailableError without transformers.
     """
@@ -72,12 +82,16 @@ def small_llama(size: str, tokenizer: Any, positions: int, seed: int) -> nn.Modu
     )
     with seeded(seed):
         made: nn.Module = transformers.LlamaForCausalLM(config)
+    for name, weight in made.named_parameters():
+        if name.endswith("k_proj.weight"):
+            with torch.no_grad():
+                weight.copy_(made.get_parameter(name.replace("k_proj", "q_proj")))
     return made
 
 
 def train_language(
     model: nn.Module,
-    texts: Sequence[str],
+    documents: Sequence[Document],
     tokenizer: Any,
     recipe: LanguageRecipe,
     folder: Path,
@@ -85,12 +99,13 @@ def train_language(
     bar: BarFactory,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train a language model on texts alone; whether the end was reached (see `loop.train`, whose errors it raises).
+    """Train a language model on text alone; whether the end was reached (see `loop.train`, whose errors it raises).
 
-    Deterministic, and resumed to the step. Raises DataError for texts too short to fill one block.
+    Documents are read in their order, again from the first where they do not suffice. Deterministic, and resumed to the
+    step. Raises DataError where there are fewer documents than a batch.
     """
     model.requires_grad_(True)
-    feed = Packed(pack(texts, tokenizer, recipe.block), recipe.batch, recipe.seed)
+    feed = Library([encode(document, tokenizer, recipe.length) for document in documents], tokenizer, recipe)
     learning = Optimisation(
         rate=recipe.rate,
         steps=recipe.steps,
@@ -104,66 +119,76 @@ def train_language(
         title="language model",
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
-        inputs=lambda ids_BT: (ids_BT.to(device),),
-        tokens=lambda ids_BT: ids_BT.numel(),
+        inputs=lambda batch: (batch.ids_BT.to(device), batch.labels_BT.to(device)),
+        tokens=lambda batch: int((batch.ids_BT != tokenizer.pad_token_id).sum()),
         feed=feed,
         optimisation=learning,
     )
     return train(job, folder, accelerator, bar, stop)
 
 
-def pack(texts: Sequence[str], tokenizer: Any, block: int) -> Int[Tensor, "N T"]:
-    """Texts one after the other, each from BOS to EOS, cut into blocks; the rest that fills none is left out.
+def encode(document: Document, tokenizer: Any, length: int) -> Encoded:
+    """A document from BOS to EOS, cut at `length` tokens; what is only read is IGNORED in the labels."""
+    ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    labels = list(ids)
+    for number, part in enumerate(document):
+        words = tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
+        ids += words
+        labels += words if number % 2 == 0 else [IGNORED] * len(words)
+    ids.append(tokenizer.eos_token_id)
+    labels.append(tokenizer.eos_token_id)
+    cut = max(0, len(ids) - length)
+    return Encoded(torch.tensor(ids[:length]), torch.tensor(labels[:length]), cut, cut)
 
-    Raises DataError for texts too short to fill one.
-    """
-    opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    told = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    ids = [token for words in told for token in (*opening, *words, tokenizer.eos_token_id)]
-    count = len(ids) // block
-    if not count:
-        raise DataError(f"the text has {len(ids)} tokens, less than a block of {block}. Give more, or smaller blocks.")
-    return torch.tensor(ids[: count * block]).view(count, block)
 
+class Library(Feed[MicroBatch]):
+    """Documents in their order, those of some batches after each other sorted by length and drawn batch by batch."""
 
-class Packed(Feed[Tensor]):
-    """Blocks of tokens in batches; each epoch has an order of its own, drawn from the seed."""
-
-    def __init__(self, blocks_NT: Int[Tensor, "N T"], batch: int, seed: int) -> None:
-        self._blocks_NT, self._batch, self._seed = blocks_NT, batch, seed
+    def __init__(self, documents: Sequence[Encoded], tokenizer: Any, recipe: LanguageRecipe) -> None:
+        if len(documents) < recipe.batch:
+            raise DataError(f"{len(documents)} documents are less than a batch of {recipe.batch}. Give more.")
+        self._documents, self._pad_id = documents, tokenizer.pad_token_id
+        self._batch, self._seed = recipe.batch, recipe.seed
 
     @property
     def fingerprint(self) -> str:
         """Of the tokens."""
-        return hashlib.sha256(self._blocks_NT.numpy().tobytes()).hexdigest()
+        found = hashlib.sha256()
+        for document in self._documents:
+            found.update(document.ids_T.numpy().tobytes() + document.labels_T.numpy().tobytes())
+        return found.hexdigest()
 
     def plan(self, step: int) -> list[list[int]]:
-        """One micro-batch; it may reach from one epoch into the next."""
-        count = len(self._blocks_NT)
-        places = range(step * self._batch, (step + 1) * self._batch)
-        orders = {epoch: generator(self._seed, epoch).permutation(count) for epoch in {at // count for at in places}}
-        return [[int(orders[at // count][at % count]) for at in places]]
+        """One micro-batch of like lengths."""
+        window, place = divmod(step, _WINDOW)
+        count, size = len(self._documents), _WINDOW * self._batch
+        near = sorted(
+            (at % count for at in range(window * size, (window + 1) * size)),
+            key=lambda at: len(self._documents[at].ids_T),
+        )
+        drawn = int(generator(self._seed, window).permutation(_WINDOW)[place])
+        return [near[drawn * self._batch : (drawn + 1) * self._batch]]
 
-    def read(self, samples: Sequence[int]) -> Int[Tensor, "B T"]:
-        """The blocks."""
-        return self._blocks_NT[list(samples)]
+    def read(self, samples: Sequence[int]) -> MicroBatch:
+        """The documents."""
+        return collate([self._documents[sample] for sample in samples], [None] * len(samples), self._pad_id)
 
     def name(self, sample: int) -> str:
         """Its number."""
-        return f"block {sample}"
+        return f"document {sample}"
 
 
 class NextToken(nn.Module):
-    """The loss of every token given those before it."""
+    """The loss of the labels given what stands before them."""
 
     def __init__(self, language: nn.Module) -> None:
         super().__init__()
         self.language = language
         self._no_split_modules = getattr(language, "_no_split_modules", None)
 
-    def forward(self, ids_BT: Int[Tensor, "B T"]) -> Tensor:
+    def forward(self, ids_BT: Int[Tensor, "B T"], labels_BT: Int[Tensor, "B T"]) -> Tensor:
         """Mean cross entropy."""
-        return next_token_loss(self.language, ids_BT, input_ids=ids_BT)
+        return next_token_loss(self.language, labels_BT, input_ids=ids_BT)
 
 
 def open_language(where: str | Path) -> tuple[nn.Module, Any]:

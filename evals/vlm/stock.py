@@ -22,7 +22,7 @@ from evals.vlm.obtain import Stock
 from evals.vlm.recipe import EMBEDDED, Recipe
 from evals.vlm.stopping import stopping
 
-LESSON = LanguageRecipe(size="small", steps=2400, batch=12, block=192, rate=2e-3)
+LESSON = LanguageRecipe(size="small", steps=2400, batch=24, length=256, rate=4e-3)
 """How that one is trained."""
 _POSITIONS = 512
 
@@ -54,7 +54,7 @@ def _embedded(world: Path, context: Context) -> Path:
         return folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(str(words))
     model = small_llama(LESSON.size, tokenizer, _POSITIONS, LESSON.seed)
-    texts = [json.loads(line)["text"] for line in corpus.read_text(encoding="utf-8").splitlines()]
+    texts = [json.loads(line)["parts"] for line in corpus.read_text(encoding="utf-8").splitlines()]
     processes = loop.accelerator(torch.device(context.device))
     with stopping() as stop:
         finished = train_language(model, texts, tokenizer, LESSON, folder / "state", processes, context.bar, stop)

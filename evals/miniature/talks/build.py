@@ -22,7 +22,7 @@ __all__ = ["CORPUS", "FILES", "TOKENIZER", "count", "finish", "is_whole", "write
 CAPTIONS = "llava/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json"
 TALKS = "llava/llava_v1_5_mix665k.json"
 CORPUS = "talks/corpus.jsonl"
-"""A document a line: {"text": ...}."""
+"""A document a line, in the order to be learnt in: {"parts": [...]}, in turn learnt and only read."""
 TOKENIZER = "talks/tokenizer"
 TABLES = (
     *(textvqa.FILE, scienceqa.FILE, realworldqa.FILE, pope.FILE, *gqa.FILES, mme.FILE),
@@ -50,8 +50,8 @@ def finish(root: Path, size: Size, seed: int, records: list[dict[str, Any]]) -> 
     texts += _write_sets(root, size, seed, shelves)
     told = list(documents(size.talks.documents, np.random.default_rng([seed, _STREAMS["corpus"]])))
     (root / CORPUS).parent.mkdir(parents=True, exist_ok=True)
-    (root / CORPUS).write_text("".join(json.dumps({"text": text}) + "\n" for text in told), encoding="utf-8")
-    save_tokenizer(root / TOKENIZER, vocabulary([*texts, *told]))
+    (root / CORPUS).write_text("".join(json.dumps({"parts": parts}) + "\n" for parts in told), encoding="utf-8")
+    save_tokenizer(root / TOKENIZER, vocabulary([*texts, *(part for parts in told for part in parts)]))
 
 
 def is_whole(root: Path, images: int) -> bool:
@@ -70,9 +70,7 @@ def _write_talks(root: Path, size: Size, seed: int, shelf: list[Stock]) -> Itera
     second: list[Row] = []
     for number, stock in enumerate(shelf):
         shot = shot_at(size, number)
-        first += alignment(
-            stock, shot.twin.removeprefix(f"{ALIGNMENT}/"), size.talks.captions, size.talks.maps, captions
-        )
+        first += alignment(stock, shot.twin.removeprefix(f"{ALIGNMENT}/"), size.talks, captions)
         second += about(stock, shot.path.removeprefix(f"{INSTRUCTION}/"), talks)
     second += [alone(number, talks) for number in range(size.talks.alone)]
     for name, records, rng in ((CAPTIONS, first, captions), (TALKS, second, talks)):

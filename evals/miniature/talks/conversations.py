@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from evals.miniature.sizes import Talks
 from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import Choice, in_lines, knowledge, offered, present, uses
 from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.lists import checklist
 from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.mme import COGNITION, PERCEPTION, statements
 from evals.miniature.talks.phrases import LETTER, REFERENCE, SHORT, USES, a
@@ -38,7 +40,7 @@ Turns = list[tuple[str, str]]
 Record = dict[str, Any]
 
 _MARK = "<image>"
-_TURNS = 8
+_TURNS = 10
 _ROUNDS = 4
 _SKIPPED = 0.75
 _CHOICES = 4
@@ -50,6 +52,7 @@ DESCRIBE = (
     "Tell me what you see.",
     "What does the image show?",
 )
+_BY_WORD = ("Tick off what the image shows.", "Which of these are there?")
 _BY_PLACE = ("Say place by place what is shown.", "Go through the image row by row.")
 _BRIEFLY = ("Say briefly what is shown.", "Give a short caption of the image.", "What is this?")
 
@@ -90,8 +93,9 @@ def _wanted(answers: Sequence[str], name: str, turn: str, rng: Rng) -> str | Non
 
 
 def scene_turns(among: Sequence[Ask], number: int, rng: Rng) -> Turns:
-    """Short questions, each followed by how to answer it."""
-    return [(f"{ask.question}\n{SHORT}", ask.answer) for ask in pick(among, number, rng)]
+    """Short questions; the first is followed by how to answer all of them."""
+    asked = pick(among, number, rng)
+    return [(ask.question if k else f"{ask.question}\n{SHORT}", ask.answer) for k, ask in enumerate(asked)]
 
 
 def lettered(choice: Choice) -> tuple[str, str]:
@@ -173,15 +177,16 @@ def about(stock: Stock, image: str, rng: Rng) -> list[Record]:
     return [_record(name, turns, image) for turns in talks if turns]
 
 
-def alignment(stock: Stock, image: str, captions: int, maps: int, rng: Rng) -> list[Record]:
-    """Captions and maps of a training picture as records of the alignment file; the marker stands first or last."""
-    name, records = image.rsplit("/", 1)[-1].removesuffix(".jpg"), []
-    for number in range(captions + maps):
-        asks, cells = (_BRIEFLY, None) if number < captions else (_BY_PLACE, stock.record["cells"])
-        said = caption(stock.sight, rng) if cells is None else word_map(stock.sight, rng, cells)
-        ask = asks[int(rng.integers(len(asks)))]
+def alignment(stock: Stock, image: str, counts: Talks, rng: Rng) -> list[Record]:
+    """Captions, maps and lists of a training picture for the alignment file; the marker stands first or last."""
+    sight, name, records = stock.sight, image.rsplit("/", 1)[-1].removesuffix(".jpg"), []
+    told: list[tuple[tuple[str, ...], str]] = [(_BRIEFLY, caption(sight, rng)) for _ in range(counts.captions)]
+    told += [(_BY_PLACE, word_map(sight, rng, stock.record["cells"])) for _ in range(counts.maps)]
+    told += [(_BY_WORD, checklist(sight, rng)) for _ in range(counts.lists)]
+    for heads, answer in told:
+        ask = heads[int(rng.integers(len(heads)))]
         human = f"{_MARK}\n{ask}" if rng.random() < 0.5 else f"{ask}\n{_MARK}"
-        turns = [{"from": "human", "value": human}, {"from": "gpt", "value": said}]
+        turns = [{"from": "human", "value": human}, {"from": "gpt", "value": answer}]
         records.append({"id": name, "image": image, "conversations": turns})
     return records
 

@@ -10,6 +10,7 @@ from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import offered, present, uses
 from evals.miniature.talks.conversations import DESCRIBE, PLACES, Turns, claims, lettered, pick, scene_turns, told_turns
 from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.lists import checklist
 from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.phrases import REFERENCE, SHORT, SYSTEM, USES, a
 from evals.miniature.talks.realworldqa import asked, spatial
@@ -18,11 +19,20 @@ from evals.miniature.talks.sights import Sight
 __all__ = ["END", "conversation", "documents"]
 
 Rng = np.random.Generator
+Document = tuple[str, ...]
+"""Parts in turn: learnt, only read, learnt. What is only read is a map, in the place of a picture."""
 
 END = "</s>"
 """Ends an answer in a conversation; the tokenizer knows it as the end of a sequence."""
-_TURNS = 4
+_TURNS = 8
 _HOW = f"\n{SHORT}"
+_FORMS = (
+    *("list", "asked", "list", "caption", "list", "asked", "list", "reading", "list", "asked"),
+    *("list", "described", "list", "map", "list", "asked", "list", "claims", "list", "options"),
+)
+"""What follows maps, in turn. Lists teach to look up; nothing else is learnt before."""
+_FORMAL = 0.3
+"""Share of conversations that begin with the sentence of the template, and say how to answer."""
 
 
 def conversation(turns: Turns) -> str:
@@ -68,23 +78,29 @@ def _described(sight: Sight, rng: Rng) -> Turns:
     return turns + [(ask.question, ask.full) for ask in pick(asks(sight, rng), 2, rng)]
 
 
-def _mapped(number: int, rng: Rng) -> str:
+def _mapped(form: str, rng: Rng) -> Document:
     """A map in the place of a picture, and what is said of it."""
-    form = number % 7
-    if form == 0:
-        sight = _few(rng)
-        return f"{word_map(sight, rng)} {caption(sight, rng)}\n"
-    if form == 6:
-        # Told twice, in other words each time: the second is found in the first, place by place.
-        sight = _few(rng)
-        return f"{word_map(sight, rng)} {word_map(sight, rng)}\n"
-    if form == 1:
+    if form == "reading":
         sight, among = _with_sign(rng)
-        return conversation(_before(word_map(sight, rng), [_listed(sight, among, rng)]))
+        told = word_map(sight, rng)
+        return _parts(conversation(_before(told, [_listed(sight, among, rng)])), told)
     sight = _few(rng)
-    talk = (_described, _asked, _asked, (claims, _optional)[number // 7 % 2])[form - 2]
-    turns = _before(word_map(sight, rng), talk(sight, rng) or _described(sight, rng))
-    return conversation(turns) if rng.random() < 0.5 else _briefly(turns)
+    told = word_map(sight, rng)
+    if form == "caption":
+        return "", told, f" {caption(sight, rng)}\n"
+    if form == "list":
+        return "", told, f" {checklist(sight, rng)}\n"
+    if form == "map":
+        # Told twice, in other words each time: the second is found in the first, place by place.
+        return (f"{told} {word_map(sight, rng)}\n",)
+    talk = {"asked": _asked, "described": _described, "claims": claims, "options": _optional}[form]
+    turns = _before(told, talk(sight, rng) or _described(sight, rng))
+    return _parts(conversation(turns) if rng.random() < _FORMAL else _briefly(turns), told)
+
+
+def _parts(text: str, told: str) -> Document:
+    before, _, after = text.partition(told)
+    return before, told, after
 
 
 def _listed(sight: Sight, among: list[Ask], rng: Rng) -> tuple[str, str]:
@@ -140,11 +156,14 @@ _TOLD: tuple[Callable[[Rng], str], ...] = (
 """Documents without a map."""
 
 
-def documents(number: int, rng: Rng) -> Iterator[str]:
-    """That many documents: three in five about maps (see `maps`), the others about scenes that are told in sentences.
+def documents(number: int, rng: Rng) -> Iterator[Document]:
+    """That many documents: three in four about maps (see `maps`), the others about scenes that are told in sentences.
 
     Captions end with a newline, as in the alignment of pictures; conversations have the templates of LLaVA.
     """
     for k in range(number):
-        round_, place = divmod(k, 5)
-        yield _mapped(3 * round_ + place, rng) if place < 3 else _TOLD[(2 * round_ + place - 3) % len(_TOLD)](rng)
+        round_, place = divmod(k, 4)
+        if place < 3:
+            yield _mapped(_FORMS[(3 * round_ + place) % len(_FORMS)], rng)
+        else:
+            yield (_TOLD[round_ % len(_TOLD)](rng),)

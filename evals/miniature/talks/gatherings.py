@@ -34,7 +34,7 @@ _FAITHFUL = 0.75
 """Share of things that come from the company of their scene; the others are anything."""
 _TABLES, _RUGS, _SIGNS = 0.35, 0.3, 0.3
 """Shares of scenes with these."""
-_COLUMN, _ROW = 0.92, 1.2
+_COLUMN, _ROW = 0.8, 1.1
 """Metres between places side by side, and one behind the other."""
 
 
@@ -56,7 +56,7 @@ def draw_labels(rng: Rng, count: int) -> list[str]:
     for _ in range(count):
         among = company if rng.random() < _FAITHFUL else anything
         labels.append(among[int(rng.integers(len(among)))])
-    if rng.random() < 0.5:
+    if count > 1 and rng.random() < 0.5:
         again = int(rng.integers(1, count))
         labels[1 : again + 1] = [labels[0]] * again
     return labels
@@ -76,7 +76,7 @@ def _stand(rng: Rng, middle: np.ndarray, ahead: np.ndarray) -> list[Body]:
         across = (column + (0.35 if row else 0.0)) * _COLUMN + jitter[0]
         return np.asarray(middle[:2] + across * aside + (row * _ROW + jitter[1]) * ahead)
 
-    labels = draw_labels(rng, int(rng.integers(2, 6)))
+    labels = draw_labels(rng, int(rng.integers(1, 4)))
     first = 0
     yaw = float(np.arctan2(-ahead[1], -ahead[0]))
     if rng.random() < _TABLES:
@@ -105,13 +105,16 @@ def _stand(rng: Rng, middle: np.ndarray, ahead: np.ndarray) -> list[Body]:
 
 
 def draw_gathering(rng: Rng, shape: tuple[int, int]) -> tuple[Scene, Camera]:
-    """Draw two to five things and a camera before them; `shape` is (height, width)."""
+    """Draw one to three things, each as large as a few visual tokens, and a camera before them.
+
+    `shape` is (height, width).
+    """
     room = draw_room(rng, 9.0, 12.0, (3.5, 5.0))
     middle = vector(room.size[0] * rng.uniform(0.45, 0.55), room.size[1] * rng.uniform(0.45, 0.55), 0)
     angle = float(rng.uniform(0, 2 * np.pi))
     ahead = np.array([np.cos(angle), np.sin(angle)])
     bodies = _stand(rng, middle, ahead)
-    distance, height = float(rng.uniform(2.4, 2.8)), float(rng.uniform(1.3, 1.9))
+    distance, height = float(rng.uniform(1.9, 2.2)), float(rng.uniform(1.3, 1.9))
     eye = vector(*(middle[:2] - distance * ahead), height)
     target = vector(*(middle[:2] + 0.45 * ahead), float(rng.uniform(0.3, 0.5)))
     focal = min(shape) * float(rng.uniform(0.95, 1.1))

@@ -34,7 +34,12 @@ def _fixed() -> Iterator[str]:
     yield from (phrases.SYSTEM, phrases.SHORT, phrases.LETTER, phrases.LETTER_ONLY, phrases.WORD_ONLY)
     yield from (phrases.YES_OR_NO, phrases.REFERENCE, "USER: ASSISTANT: Context:")
     yield from ("A. B. C. D.", "0 1 2 3 4 5 6 7 8 9", "yes no Yes No", "\n")
-    yield from ("This is a room.", "To the left of it is a mug. To the right", "There are only some, not both.")
+    yield from (
+        "This is a room.",
+        "Describe the image.",
+        "To the left of it is a mug. To the right",
+        "There are only some, not both.",
+    )
     for label in LABELS:
         yield f"{phrases.said(label)} {phrases.many(label)} {phrases.a(label)}"
     yield from (*COLOURS, *TEXTURES, *phrases.USES.values(), *phrases.FLOORS.values())

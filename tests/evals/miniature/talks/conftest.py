@@ -11,6 +11,7 @@ from PIL import Image
 from evals.miniature import world
 from evals.miniature.talks.asking import asks
 from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.maps import SIDE
 from evals.miniature.talks.shelf import Stock
 
 
@@ -36,6 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Stock]]:
     shelf = []
     for number in range(300):
         sight = imagine(rng)
-        record = {"image": "grey.jpg", "kind": f"{sight.kind}{number}", "camera": camera}
+        cells = [item.id for item in sight.items][:1] * SIDE**2
+        record = {"image": "grey.jpg", "kind": f"{sight.kind}{number}", "camera": camera, "cells": cells}
         shelf.append(Stock(record, sight, tuple(asks(sight, rng))))
     return root, shelf

@@ -68,7 +68,7 @@ def test_both_stages_are_read(tiny_talks: Path, tmp_path: Path) -> None:
     """The reader of LLaVA's files takes them; every training picture is in both stages."""
     digests = DigestMemo(tmp_path / "digests.json")
     first, second = (read_talks(tiny_talks / "llava", stage, digests) for stage in ("alignment", "instruction"))
-    assert len(first.talks) == 4 * 25 and not first.skipped and not second.skipped
+    assert len(first.talks) == 3 * 25 and not first.skipped and not second.skipped
     names = [{talk.image.stem.lstrip("0") for talk in stage.talks if talk.image} for stage in (first, second)]
     assert names[0] == names[1] and len(names[0]) == 25
     alone = [talk for talk in second.talks if talk.image is None]
@@ -77,7 +77,7 @@ def test_both_stages_are_read(tiny_talks: Path, tmp_path: Path) -> None:
         assert [turn.speaker for turn in talk.turns] == ["human", "gpt"]
         assert "\n" not in talk.turns[1].text
     shorts = [turn.text for talk in second.talks for turn in talk.turns if turn.text.endswith(SHORT)]
-    assert len(shorts) > len(second.talks)
+    assert len(shorts) > len(second.talks) / 2
 
 
 def test_turns(tiny_talks: Path) -> None:

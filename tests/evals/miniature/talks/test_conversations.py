@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evals.miniature.sizes import Talks
 from evals.miniature.talks.asking import Ask
 from evals.miniature.talks.conversations import about, alignment, alone, pick
 from evals.miniature.talks.phrases import SHORT
@@ -46,10 +47,10 @@ def test_records(told: tuple[Path, list[Stock]]) -> None:
 
 
 def test_alignment_and_text_alone(told: tuple[Path, list[Stock]]) -> None:
-    """As many captions as wanted, the marker first or last; conversations without a picture have no marker."""
-    rng = np.random.default_rng(0)
-    records = [record for stock in told[1][:20] for record in alignment(stock, "00000/000000007.jpg", 1, 1, rng)]
-    assert len(records) == 40
+    """As many captions, maps and lists as wanted, the marker first or last; none where there is no picture."""
+    rng, counts = np.random.default_rng(0), Talks(captions=1, maps=2, lists=1)
+    records = [record for stock in told[1][:20] for record in alignment(stock, "00000/000000007.jpg", counts, rng)]
+    assert len(records) == 80
     asked = [record["conversations"][0]["value"] for record in records]
     assert all(text.startswith("<image>\n") or text.endswith("\n<image>") for text in asked)
     assert len({text.startswith("<image>") for text in asked}) == 2

@@ -12,6 +12,8 @@ import pytest
 
 from evals.miniature.talks import build, gqa, mme, pope, realworldqa, scienceqa, textvqa
 from evals.miniature.talks.corpus import conversation, documents
+from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.lists import checklist
 from evals.miniature.talks.maps import SIDE, word_map
 from evals.miniature.talks.phrases import LETTER, LETTER_ONLY, SHORT, SYSTEM, WORD_ONLY
 from evals.miniature.talks.sights import Item, Sight
@@ -29,7 +31,7 @@ def tokenizer(tiny_talks: Path) -> Any:
 
 def texts(root: Path) -> list[str]:
     """Every text of the world but what readers of signs made of them."""
-    found = [json.loads(line)["text"] for line in (root / build.CORPUS).read_text().splitlines()]
+    found = [part for line in (root / build.CORPUS).read_text().splitlines() for part in json.loads(line)["parts"]]
     for name in (build.CAPTIONS, build.TALKS):
         for record in json.loads((root / name).read_text()):
             for turn in record["conversations"]:
@@ -104,20 +106,38 @@ def test_the_vocabulary_has_the_words_and_their_order(tmp_path: Path) -> None:
 
 def test_every_world_has_the_same_words(tokenizer: Any) -> None:
     """Much more text than that of the tiny world has no other words, so that models of one seed read another's."""
-    texts = documents(3000, np.random.default_rng(11))
+    texts = ["".join(parts) for parts in documents(3000, np.random.default_rng(11))]
     assert set(vocabulary(texts)) <= set(tokenizer.get_vocab())
 
 
 def test_documents() -> None:
-    """As many as wanted, the same under one seed; conversations have the template, captions end with a newline."""
+    """As many as wanted, the same under one seed; conversations have the template, what else maps have a newline."""
     first, again = (list(documents(60, np.random.default_rng(3))) for _ in range(2))
     assert first == again and len(first) == 60
-    talks = [text for text in first if "ASSISTANT" in text]
-    assert len(talks) == 40
+    texts = ["".join(parts) for parts in first]
+    talks = [text for text in texts if "ASSISTANT" in text]
+    # Of 45 documents about maps 12 in 20 are none, of the others 3 in 8.
+    assert len(talks) == 26
     assert all(text.startswith((SYSTEM, "USER: ")) for text in talks)
     assert all(text.count("ASSISTANT:") == text.count("</s>") >= 1 for text in talks)
-    assert sum(text.endswith("\n") for text in first) == 14  # two sevenths of the maps and an eighth of the others
-    assert len(set(first)) > 55
+    assert sum(text.endswith("\n") for text in texts) == 30
+    assert len(set(texts)) > 55
+    only_read = [parts[1].split() for parts in first if len(parts) == 3]
+    assert len(only_read) == 43 and {len(words) for words in only_read} == {SIDE**2}
+
+
+def test_lists_are_true_and_even() -> None:
+    """What is there, and as much that is not: all of what a list says is on the map, or not."""
+    rng, words = np.random.default_rng(5), 0
+    for _ in range(50):
+        sight = imagine(rng)
+        told = word_map(sight, rng).split()
+        said = [line.rsplit(": ", 1) for line in checklist(sight, rng).split(", ")]
+        answers = [answer for _, answer in said]
+        assert answers.count("yes") == answers.count("no") > 0
+        assert not [word for word, answer in said if answer == "no" and word.split()[-1] in told]
+        words += sum(word.split()[-1] in told for word, answer in said if answer == "yes") - answers.count("yes")
+    assert words > -20  # a thing behind another may have no cell
 
 
 def test_maps_have_a_word_for_each_visual_token() -> None:
@@ -144,7 +164,7 @@ def test_maps_have_a_word_for_each_visual_token() -> None:
 def test_told_scenes_hold_the_answers() -> None:
     """A colour or word that is the answer to a question was said before it."""
     checked = 0
-    for text in documents(1000, np.random.default_rng(4)):
+    for text in map("".join, documents(1000, np.random.default_rng(4))):
         if "wall" in text:  # what another thing covers is on no map
             continue
         told, _, rest = text.removeprefix(SYSTEM).partition("\n")

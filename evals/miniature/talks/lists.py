@@ -1,0 +1,42 @@
+"""Checklists: things, patterns and writings, each with whether the scene has it, the densest lesson of all."""
+
+import numpy as np
+
+from evals.miniature.signs import WORDS
+from evals.miniature.talks.asking import LABELS, TEXTURED, legible
+from evals.miniature.talks.phrases import said
+from evals.miniature.talks.sights import Sight
+from evals.miniature.textures import TEXTURES
+
+__all__ = ["checklist"]
+
+Rng = np.random.Generator
+
+_MOST = 8
+
+
+def checklist(sight: Sight, rng: Rng) -> str:
+    """As many words that hold as words that do not, in any order, such as "mug: yes, car: no"."""
+    here, perhaps = _here(sight), _perhaps(sight)
+    told: list[str] = []
+    for among in (LABELS, TEXTURES, [word.lower() for word in WORDS]):
+        yes = [word for word in among if word in here]
+        no = [word for word in among if word not in perhaps]
+        number = min(len(yes), len(no), _MOST)
+        for words, answer in ((yes, "yes"), (no, "no")):
+            order = rng.permutation(len(words)).tolist()
+            told += [f"{said(words[k])}: {answer}" for k in order[:number]]
+    return ", ".join(told[k] for k in rng.permutation(len(told)).tolist())
+
+
+def _here(sight: Sight) -> set[str]:
+    """Names and patterns of what is clear, and what can be read."""
+    clear = [item for item in sight.items if item.clear]
+    patterns = {item.texture for item in clear if item.patterned and item.label in TEXTURED}
+    return {item.label for item in clear} | patterns | {item.text for item in legible(sight)}
+
+
+def _perhaps(sight: Sight) -> set[str]:
+    """Every word that may hold of anything, clear or not."""
+    words = {word for item in sight.items for word in (item.label, item.texture, item.text)}
+    return words if sight.floor is None else words | {sight.floor}
