@@ -18,11 +18,10 @@ from evals.device import generator, versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
 from evals.errors import DataError, UnavailableError, WeightsError, unknown
-from evals.vlm.collate import MicroBatch, collate
 from evals.vlm.loop import Accelerator, Feed, Job, train
 from evals.vlm.model import next_token_loss
 from evals.vlm.optimisation import Optimisation
-from evals.vlm.tokens import IGNORED, Encoded
+from evals.vlm.tokens import IGNORED
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -31,8 +30,6 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 """Of Llamas: `tiny` for trying things out, `small` for the embedded world."""
 _EPSILON = 1e-5
 """Of the norms, as in Llama 2."""
-_WINDOW = 16
-"""Batches among which documents are sorted by length."""
 Document = Sequence[str]
 """Parts in turn: learnt, only read, learnt and so on. What is only read stands in the place of a picture."""
 
@@ -45,9 +42,8 @@ class LanguageRecipe:
     """A key of SIZES."""
     steps: int
     batch: int = 16
-    """Documents a step."""
-    length: int = 256
-    """Tokens of a document; longer ones are cut, and positions beyond are never trained."""
+    block: int = 256
+    """Tokens that are read at once; positions beyond are never trained."""
     rate: float = 3e-3
     warmup: float = 0.03
     """Share of the steps, rounded up."""
@@ -101,11 +97,10 @@ def train_language(
 ) -> bool:
     """Train a language model on text alone; whether the end was reached (see `loop.train`, whose errors it raises).
 
-    Documents are read in their order, again from the first where they do not suffice. Deterministic, and resumed to the
-    step. Raises DataError where there are fewer documents than a batch.
+    Deterministic, and resumed to the step. Raises DataError for documents too short to fill one block.
     """
     model.requires_grad_(True)
-    feed = Library([encode(document, tokenizer, recipe.length) for document in documents], tokenizer, recipe)
+    feed = Packed(pack(documents, tokenizer, recipe.block), recipe.batch, recipe.seed)
     learning = Optimisation(
         rate=recipe.rate,
         steps=recipe.steps,
@@ -119,63 +114,64 @@ def train_language(
         title="language model",
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
-        inputs=lambda batch: (batch.ids_BT.to(device), batch.labels_BT.to(device)),
-        tokens=lambda batch: int((batch.ids_BT != tokenizer.pad_token_id).sum()),
+        inputs=lambda blocks_2BT: tuple(blocks_2BT.to(device)),
+        tokens=lambda blocks_2BT: blocks_2BT[0].numel(),
         feed=feed,
         optimisation=learning,
     )
     return train(job, folder, accelerator, bar, stop)
 
 
-def encode(document: Document, tokenizer: Any, length: int) -> Encoded:
-    """A document from BOS to EOS, cut at `length` tokens; what is only read is IGNORED in the labels."""
-    ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    labels = list(ids)
-    for number, part in enumerate(document):
-        words = tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
-        ids += words
-        labels += words if number % 2 == 0 else [IGNORED] * len(words)
-    ids.append(tokenizer.eos_token_id)
-    labels.append(tokenizer.eos_token_id)
-    cut = max(0, len(ids) - length)
-    return Encoded(torch.tensor(ids[:length]), torch.tensor(labels[:length]), cut, cut)
+def pack(documents: Sequence[Document], tokenizer: Any, block: int) -> Int[Tensor, "2 N T"]:
+    """Documents one after the other, each from BOS to EOS, cut into blocks: their tokens, and what is to be learnt.
+
+    What is only read is IGNORED there; the rest that fills no block is left out. Raises DataError for documents too
+    short to fill one.
+    """
+    ids, labels = list[int](), list[int]()
+    opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    for document in documents:
+        ids += opening
+        labels += opening
+        for number, words in enumerate(tokenizer(list(document), add_special_tokens=False, verbose=False)["input_ids"]):
+            ids += words
+            labels += words if number % 2 == 0 else [IGNORED] * len(words)
+        ids.append(tokenizer.eos_token_id)
+        labels.append(tokenizer.eos_token_id)
+    count = len(ids) // block
+    if not count:
+        raise DataError(f"the text has {len(ids)} tokens, less than a block of {block}. Give more, or smaller blocks.")
+    return torch.tensor([ids[: count * block], labels[: count * block]]).view(2, count, block)
 
 
-class Library(Feed[MicroBatch]):
-    """Documents in their order, those of some batches after each other sorted by length and drawn batch by batch."""
+class Packed(Feed[Tensor]):
+    """Blocks of tokens in batches, as pairs of ids and labels; each epoch has an order of its own, drawn from the seed.
 
-    def __init__(self, documents: Sequence[Encoded], tokenizer: Any, recipe: LanguageRecipe) -> None:
-        if len(documents) < recipe.batch:
-            raise DataError(f"{len(documents)} documents are less than a batch of {recipe.batch}. Give more.")
-        self._documents, self._pad_id = documents, tokenizer.pad_token_id
-        self._batch, self._seed = recipe.batch, recipe.seed
+    Blocks mix all kinds of documents. Batches of whole documents of like lengths, which are of one kind, teach worse.
+    """
+
+    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], batch: int, seed: int) -> None:
+        self._blocks_2NT, self._batch, self._seed = blocks_2NT, batch, seed
 
     @property
     def fingerprint(self) -> str:
         """Of the tokens."""
-        found = hashlib.sha256()
-        for document in self._documents:
-            found.update(document.ids_T.numpy().tobytes() + document.labels_T.numpy().tobytes())
-        return found.hexdigest()
+        return hashlib.sha256(self._blocks_2NT.numpy().tobytes()).hexdigest()
 
     def plan(self, step: int) -> list[list[int]]:
-        """One micro-batch of like lengths."""
-        window, place = divmod(step, _WINDOW)
-        count, size = len(self._documents), _WINDOW * self._batch
-        near = sorted(
-            (at % count for at in range(window * size, (window + 1) * size)),
-            key=lambda at: len(self._documents[at].ids_T),
-        )
-        drawn = int(generator(self._seed, window).permutation(_WINDOW)[place])
-        return [near[drawn * self._batch : (drawn + 1) * self._batch]]
+        """One micro-batch; it may reach from one epoch into the next."""
+        count = self._blocks_2NT.shape[1]
+        places = range(step * self._batch, (step + 1) * self._batch)
+        orders = {epoch: generator(self._seed, epoch).permutation(count) for epoch in {at // count for at in places}}
+        return [[int(orders[at // count][at % count]) for at in places]]
 
-    def read(self, samples: Sequence[int]) -> MicroBatch:
-        """The documents."""
-        return collate([self._documents[sample] for sample in samples], [None] * len(samples), self._pad_id)
+    def read(self, samples: Sequence[int]) -> Int[Tensor, "2 B T"]:
+        """The blocks."""
+        return self._blocks_2NT[:, list(samples)]
 
     def name(self, sample: int) -> str:
         """Its number."""
-        return f"document {sample}"
+        return f"block {sample}"
 
 
 class NextToken(nn.Module):

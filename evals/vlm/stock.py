@@ -22,7 +22,7 @@ from evals.vlm.obtain import Stock
 from evals.vlm.recipe import EMBEDDED, Recipe
 from evals.vlm.stopping import stopping
 
-LESSON = LanguageRecipe(size="small", steps=2400, batch=24, length=256, rate=4e-3)
+LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=192, rate=4e-3)
 """How that one is trained."""
 _POSITIONS = 512
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from evals.vlm.generate import Answerer, Request
-from evals.vlm.language import small_llama
+from evals.vlm.language import small_llama, width_of
 from evals.vlm.model import Projector, VisionLanguage
 from evals.vlm.order import grouped, padding_waste, shuffled
 from evals.vlm.tokens import IMAGE_SLOT
@@ -51,7 +51,8 @@ def main() -> int:
 def answers(questions: int, tokens: int, batch: int, repeats: int) -> bool:
     """Times of both ways, in turns; whether the answers are the same."""
     generator = torch.Generator().manual_seed(0)
-    model = VisionLanguage(small_llama("small", Numbers(), 512, 0), Projector(DIM, 192)).eval()
+    language = small_llama("small", Numbers(), 512, 0)
+    model = VisionLanguage(language, Projector(DIM, width_of(language))).eval()
     pictures = torch.randn(questions, VISUAL, DIM, generator=generator)
     requests = []
     for number in range(questions):

@@ -27,8 +27,8 @@ END = "</s>"
 _TURNS = 8
 _HOW = f"\n{SHORT}"
 _FORMS = (
-    *("list", "asked", "list", "caption", "list", "asked", "list", "reading", "list", "asked"),
-    *("list", "described", "list", "map", "list", "asked", "list", "claims", "list", "options"),
+    *("list", "asked", "list", "map", "list", "asked", "reading", "list", "caption", "asked"),
+    *("list", "described", "list", "map", "list", "asked", "reading", "list", "claims", "options"),
 )
 """What follows maps, in turn. Lists teach to look up; nothing else is learnt before."""
 _FORMAL = 0.3
@@ -91,8 +91,8 @@ def _mapped(form: str, rng: Rng) -> Document:
     if form == "list":
         return "", told, f" {checklist(sight, rng)}\n"
     if form == "map":
-        # Told twice, in other words each time: the second is found in the first, place by place.
-        return (f"{told} {word_map(sight, rng)}\n",)
+        # Told twice: each word is found at its place, as in the alignment of maps to pictures.
+        return "", told, f" {told}\n"
     talk = {"asked": _asked, "described": _described, "claims": claims, "options": _optional}[form]
     turns = _before(told, talk(sight, rng) or _described(sight, rng))
     return _parts(conversation(turns) if rng.random() < _FORMAL else _briefly(turns), told)

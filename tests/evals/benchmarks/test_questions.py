@@ -52,7 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def context(talks: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """The tiny world, and a language model of ten steps."""
-    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=4, length=64))
+    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=4, block=64))
     monkeypatch.setattr(kept, "_last", {})
     return Context(Roots({"llava": talks / "llava", "vlm": talks / "vlm"}, "tiny"), tmp_path / "results", cache)
 

@@ -1,22 +1,20 @@
 """Small language models trained on text alone."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from evals.context import silent_bar
 from evals.errors import DataError, UnavailableError, UsageError, WeightsError
 from evals.vlm import log
-from evals.vlm.language import LanguageRecipe, Library, NextToken, encode, open_language, small_llama, train_language
+from evals.vlm.language import LanguageRecipe, NextToken, Packed, open_language, pack, small_llama, train_language
 from evals.vlm.loop import accelerator
 from evals.vlm.tokens import IGNORED
 from tests.evals.vlm.small import after, tokenizer
 
-RECIPE = LanguageRecipe(size="tiny", steps=40, batch=4, length=16, rate=2e-2)
+RECIPE = LanguageRecipe(size="tiny", steps=40, batch=4, block=16, rate=2e-2)
 TEXTS = [f"{question} the picture shows {colour}" for question in ("what", "is it") for colour in ("red", "blue")] * 8
 DOCUMENTS = [(text,) for text in TEXTS]
 
@@ -34,32 +32,29 @@ def learn(words: Any, folder: Path, seed: int = 0, **more: Any) -> Any:
     return made, done
 
 
-def test_what_is_only_read_is_not_learnt(words: Any) -> None:
-    """BOS, parts, EOS; every second part is no target; what is longer than a row is cut."""
-    made = encode(("what colour", "red", "is it blue"), words, 32)
+def test_documents_are_packed_without_a_gap(words: Any) -> None:
+    """BOS, parts, EOS; then the next; what is only read is no target; the rest that fills no block is left out."""
+    blocks = pack([("what colour", "red", "is it"), ("red",), ("is it blue",)], words, 5)
     numbers = words.get_vocab()
-    ids = [numbers[word] for word in ["<s>", "what", "colour", "red", "is", "it", "blue", "</s>"]]
-    assert made.ids_T.tolist() == ids
-    assert made.labels_T.tolist() == [*ids[:3], IGNORED, *ids[4:]]
-    assert (made.cut_before, made.shows) == (0, False)
-    cut = encode(("what colour", "red", "is it blue"), words, 5)
-    assert (cut.ids_T.tolist(), cut.labels_T.tolist(), cut.cut_after) == (ids[:5], made.labels_T.tolist()[:5], 3)
+    told = ["<s>", "what", "colour", "red", "is", "it", "</s>", "<s>", "red", "</s>", "<s>", "is", "it", "blue", "</s>"]
+    ids = [numbers[word] for word in told]
+    assert blocks[0].flatten().tolist() == ids
+    assert blocks[1].flatten().tolist() == [*ids[:3], IGNORED, *ids[4:]]
+    assert pack([("what colour", "red", "is it"), ("red",)], words, 6).shape == (2, 1, 6)
+    with pytest.raises(DataError, match="has 3 tokens, less than a block of 5"):
+        pack([("red",)], words, 5)
 
 
-def test_documents_come_in_their_order(words: Any) -> None:
-    """Each window has its documents, all of them, and like lengths together; the order follows from seed and step."""
-    documents = [encode((" ".join(["red"] * (1 + at * 7 % 11)),), words, 32) for at in range(70)]
-    feed, same, other = (Library(documents, words, replace(RECIPE, batch=2, seed=seed)) for seed in (1, 1, 2))
-    plans = [feed.plan(step) for step in range(64)]
-    seen = [sample for (micro,) in plans for sample in micro]
-    assert [sorted(seen[start : start + 32]) for start in (0, 32)] == [list(range(32)), list(range(32, 64))]
-    assert sorted(seen[64:96]) == sorted([*range(64, 70), *range(26)])
-    lengths = [[len(documents[sample].ids_T) for sample in micro] for (micro,) in plans]
-    assert np.mean([max(each) - min(each) for each in lengths]) < 1
-    assert plans == [same.plan(step) for step in range(64)] != [other.plan(step) for step in range(64)]
-    assert feed.read(plans[0][0]).ids_BT.shape[0] == 2
-    with pytest.raises(DataError, match="3 documents are less than a batch of 4"):
-        Library(documents[:3], words, replace(RECIPE, batch=4))
+def test_every_epoch_has_each_block_once() -> None:
+    """Batches reach over the end of an epoch; the order follows from seed and step alone, and changes by epoch."""
+    blocks = torch.arange(28).view(2, 7, 2)
+    feed = Packed(blocks, batch=3, seed=1)
+    seen = [sample for step in range(7) for micro in feed.plan(step) for sample in micro]
+    epochs = [seen[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert feed.plan(2) == Packed(blocks, batch=3, seed=1).plan(2)
+    assert feed.read([6, 0]).tolist() == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
 
 
 def test_keys_begin_as_queries(words: Any) -> None:
