@@ -155,7 +155,7 @@ def rescore(results: Results = None) -> None:
 
 @data_app.command("make", epilog="Example:  eupe-eval data make --size tiny --to world")
 def data_make(
-    size: Annotated[str, typer.Option(help="small, tiny, or lessons (to train on).")] = "small",
+    size: Annotated[str, typer.Option(help="small, tiny, lessons (to train on), or talks (questions).")] = "small",
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
     to: Annotated[Path | None, typer.Option(help="Folder of the world (default: in the cache).")] = None,
     cache: Cache = None,
@@ -226,7 +226,7 @@ def cache_prune(budget: Annotated[str, typer.Argument(help="What may stay, e.g. 
     typer.echo(f"freed {show.size(prune(_cache(cache), parse_size(budget)))}")
 
 
-verbs.add(app)
+verbs.add(app, data_app)
 
 
 def _settings(data: str | None, cache: str | None, override: list[str]) -> Any:

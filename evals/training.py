@@ -1,16 +1,18 @@
-"""`eupe-eval train-vlm`: the vision-language model of an encoder, in as many processes as it takes."""
+"""Trainings on the command line: the vision-language model of an encoder, and the embedded world's language model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evals.errors import UsageError
+from evals.errors import ResultsError, UsageError
 
 TRAINING = (
     "Examples:  eupe-eval train-vlm eupe-vit-b --data /data   |   "
     "accelerate launch --use_fsdp --fsdp_version 2 -m evals train-vlm eupe-vit-b --data /data --device cuda"
 )
+
+TEACHING = "Example:  eupe-eval data language --to language          (half an hour on two cores)"
 
 
 def train_vlm(
@@ -51,3 +53,29 @@ def _trained(name: str, recipe_name: str, weights: str | None, flags: dict[str, 
     folder = ensure(recipe, found, stock_of(recipe, context), context)
     context.digests.save()
     return folder
+
+
+def teach_language(
+    to: Annotated[Path, typer.Option(help="Folder of the model, which a recipe names as its `language`.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the text.")] = 0,
+    device: Annotated[str, typer.Option(envvar="EUPE_EVAL_DEVICE", help="auto, cpu, cuda.")] = "auto",
+    cache: Annotated[str | None, typer.Option(envvar="EUPE_EVAL_CACHE", help="Where the world is kept.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Train the language model of the embedded world again, on that world's text alone; a killed training goes on."""
+    from evals import compose
+    from evals.context import silent_bar
+    from evals.device import exact_arithmetic, resolve_device
+    from evals.progress import bar
+    from evals.session import make_world
+    from evals.vlm.stock import teach
+    from evals.vlm.stopping import stopping
+
+    exact_arithmetic()
+    where = str(resolve_device(device))
+    world, _ = make_world(compose.cache_folder(cache), "talks", seed, quiet=quiet)
+    with stopping() as stop:
+        done = teach(world, to, where, seed=seed, bar=silent_bar if quiet else bar, stop=stop)
+    if not done:
+        raise ResultsError("the training was asked to stop; the same command goes on with it.")
+    typer.echo(str(to))

@@ -10,7 +10,7 @@ import typer
 from evals import show
 from evals.encoders.routes import TRUST
 from evals.errors import UsageError
-from evals.training import TRAINING, train_vlm
+from evals.training import TEACHING, TRAINING, teach_language, train_vlm
 from evals.watch.command import EXAMPLES, watch
 
 
@@ -30,8 +30,9 @@ Trust = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Put the verbs on the command line."""
+def add(app: typer.Typer, data: typer.Typer) -> None:
+    """Put the verbs on the command line; `data` has those about data."""
+    data.command("language", epilog=TEACHING)(teach_language)
     app.command("list", epilog="Examples:  eupe-eval list encoders   |   eupe-eval list encoders --built --json")(list_)
     app.command(epilog="Examples:  eupe-eval info in1k-knn   |   eupe-eval info timm:vit_small_patch14_dinov2")(info)
     app.command(epilog="Example:  eupe-eval new-encoder my-vit --source timm --to encoders")(new_encoder)

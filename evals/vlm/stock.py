@@ -1,73 +1,114 @@
 """What a vision-language model is trained from, beside its encoder: LLaVA's records and a language model.
 
-The embedded world brings a corpus and a tokenizer; its language model is trained on that text alone, once, and kept.
+The embedded world has a language model of its own, trained on that world's text alone. It comes with the project
+(`shipped`); `teach` is how it was made, and makes it again.
 """
 
-import hashlib
 import json
 import secrets
 import shutil
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from evals.context import Context
+from evals.context import BarFactory, Context, silent_bar
 from evals.device import versions
 from evals.errors import DataError, ResultsError
-from evals.miniature.talks.build import CORPUS, TOKENIZER
+from evals.files import sha256_file
+from evals.miniature.talks.build import TOKENIZER, text_stream
+from evals.miniature.talks.corpus import documents
 from evals.vlm import loop
 from evals.vlm.language import LanguageRecipe, small_llama, train_language
 from evals.vlm.obtain import Stock
 from evals.vlm.recipe import EMBEDDED, Recipe
-from evals.vlm.stopping import stopping
 
-LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=192, rate=4e-3)
-"""How that one is trained."""
+__all__ = ["DOCUMENTS", "LESSON", "SHIPPED", "Stock", "stock_of", "teach"]
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of the embedded world's language model."""
+LESSON = LanguageRecipe(size="small", steps=8000, batch=12, block=192, rate=4e-3)
+"""How it was trained."""
+DOCUMENTS = 120_000
+"""How many it read, the world's corpus first."""
+TOLD = "language.json"
+"""Of its folder: how it was made, and the digests of its files."""
 _POSITIONS = 512
+_WORDS = "tokenizer.json"
 
 
 def stock_of(recipe: Recipe, context: Context) -> Stock:
     """Records and language model of a recipe.
 
-    Raises UnavailableError where records or the extra are not here, and what training the embedded world's language
-    model raises.
+    Raises UnavailableError where records are not here, DataError for a world whose words its language model does not
+    know.
     """
     root = context.roots.of("llava")
-    return Stock(root, str(_embedded(root.parent, context)) if recipe.language == EMBEDDED else recipe.language)
+    return Stock(root, str(_embedded(root.parent)) if recipe.language == EMBEDDED else recipe.language)
 
 
-def _embedded(world: Path, context: Context) -> Path:
-    """The embedded world's language model, trained if it is not there."""
+def _embedded(world: Path) -> Path:
+    """The language model of the embedded world."""
+    told = world / TOKENIZER / _WORDS
+    if not told.is_file():
+        raise DataError(
+            f"the language model {EMBEDDED!r} reads the words of the embedded world, and {told} is not there. Use "
+            "--data miniature, or name another language model in the recipe."
+        )
+    unknown = sorted(_words(told) - _words(SHIPPED / _WORDS))
+    if unknown:
+        raise DataError(
+            f"{told} has {len(unknown)} words that the language model {EMBEDDED!r} does not know, such as "
+            f"{unknown[0]!r}: the world is of another version. Train one for it with `eupe-eval data language` and "
+            "name its folder in the recipe (language: FOLDER)."
+        )
+    return SHIPPED
+
+
+def _words(tokenizer: Path) -> set[str]:
+    found: dict[str, int] = json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]
+    return set(found)
+
+
+def teach(
+    world: Path,
+    folder: Path,
+    device: str,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    bar: BarFactory = silent_bar,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train the language model of a world on its text into `folder`; whether the end was reached.
+
+    A training that was stopped or killed goes on when it is called again: its state lies beside the folder until it is
+    whole. Raises what `train_language` raises, ResultsError for a folder that is there or cannot be written.
+    """
     from transformers import AutoTokenizer
 
-    corpus, words = world / CORPUS, world / TOKENIZER
-    if not corpus.is_file():
-        raise DataError(
-            f"the language model {EMBEDDED!r} is trained on {corpus}, which is not there. Use --data miniature, or "
-            "name another language model in the recipe."
-        )
-    digests = [context.digests.digest(path) for path in (corpus, words / "tokenizer.json")]
-    identity = json.dumps([digests, asdict(LESSON), _POSITIONS, versions()], sort_keys=True)
-    folder = context.cache / "vlm" / "language" / hashlib.sha256(identity.encode()).hexdigest()[:24]
-    if (folder / "model" / "config.json").is_file():
-        return folder / "model"
-    tokenizer = AutoTokenizer.from_pretrained(str(words))
-    model = small_llama(LESSON.size, tokenizer, _POSITIONS, LESSON.seed)
-    texts = [json.loads(line)["parts"] for line in corpus.read_text(encoding="utf-8").splitlines()]
-    processes = loop.accelerator(torch.device(context.device))
-    with stopping() as stop:
-        finished = train_language(model, texts, tokenizer, LESSON, folder / "state", processes, context.bar, stop)
-    if not finished:
-        raise ResultsError("the training of the language model was asked to stop; the same command goes on with it.")
-    aside = folder / f".model.{secrets.token_hex(4)}.tmp"
+    if folder.exists():
+        raise ResultsError(f"{folder} is there already. Give another folder, or delete it.")
+    lesson = replace(LESSON, seed=seed, steps=steps or LESSON.steps)
+    tokenizer = AutoTokenizer.from_pretrained(str(world / TOKENIZER))
+    model = small_llama(lesson.size, tokenizer, _POSITIONS, seed)
+    texts = list(documents(DOCUMENTS, np.random.default_rng(text_stream(seed))))
+    state = folder.with_name(f".{folder.name}.state")
+    if not train_language(model, texts, tokenizer, lesson, state, loop.accelerator(torch.device(device)), bar, stop):
+        return False
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         model.save_pretrained(aside)  # type: ignore[operator]
         tokenizer.save_pretrained(aside)
-        aside.rename(folder / "model")
+        made = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
+        told = {"recipe": asdict(lesson), "documents": DOCUMENTS, "files": made, "versions": versions()}
+        (aside / TOLD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        aside.rename(folder)
     except OSError as error:
         raise ResultsError(f"cannot write {folder}: {error.strerror or error}. Free some space.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    return folder / "model"
+    shutil.rmtree(state, ignore_errors=True)
+    return True

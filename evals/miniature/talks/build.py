@@ -17,7 +17,7 @@ from evals.miniature.talks.shots import ALIGNMENT, INSTRUCTION, QUESTIONS, count
 from evals.miniature.talks.tables import Row
 from evals.miniature.talks.words import save_tokenizer, vocabulary
 
-__all__ = ["CORPUS", "FILES", "TOKENIZER", "count", "finish", "is_whole", "write"]
+__all__ = ["CORPUS", "FILES", "TOKENIZER", "count", "finish", "is_whole", "text_stream", "write"]
 
 CAPTIONS = "llava/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json"
 TALKS = "llava/llava_v1_5_mix665k.json"
@@ -40,6 +40,11 @@ _STREAMS = {
 """Streams of random numbers, apart from those of the pictures."""
 
 
+def text_stream(seed: int) -> list[int]:
+    """Seed of the corpus, and of any text that goes on from it (see `corpus.documents`)."""
+    return [seed, _STREAMS["corpus"]]
+
+
 def finish(root: Path, size: Size, seed: int, records: list[dict[str, Any]]) -> None:
     """Write everything but the pictures. Raises UnavailableError without pyarrow or tokenizers."""
     shelves: dict[str, list[Stock]] = {}
@@ -48,7 +53,7 @@ def finish(root: Path, size: Size, seed: int, records: list[dict[str, Any]]) -> 
         shelves[part] = stock_of((record for record in records if record["part"] == part), rng)
     texts = [*_write_talks(root, size, seed, shelves["train"])]
     texts += _write_sets(root, size, seed, shelves)
-    told = list(documents(size.talks.documents, np.random.default_rng([seed, _STREAMS["corpus"]])))
+    told = list(documents(size.talks.documents, np.random.default_rng(text_stream(seed))))
     (root / CORPUS).parent.mkdir(parents=True, exist_ok=True)
     (root / CORPUS).write_text("".join(json.dumps({"parts": parts}) + "\n" for parts in told), encoding="utf-8")
     save_tokenizer(root / TOKENIZER, vocabulary([*texts, *(part for parts in told for part in parts)]))

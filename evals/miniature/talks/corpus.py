@@ -27,8 +27,8 @@ END = "</s>"
 _TURNS = 8
 _HOW = f"\n{SHORT}"
 _FORMS = (
-    *("list", "asked", "list", "map", "list", "asked", "reading", "list", "caption", "asked"),
-    *("list", "described", "list", "map", "list", "asked", "reading", "list", "claims", "options"),
+    *("list", "asked", "list", "asked", "reading", "list", "asked", "list", "map", "list", "asked", "caption"),
+    *("list", "asked", "list", "described", "asked", "list", "reading", "claims", "list", "map", "options"),
 )
 """What follows maps, in turn. Lists teach to look up; nothing else is learnt before."""
 _FORMAL = 0.3

@@ -107,9 +107,8 @@ def _asked(
 
 
 def rows(root: Path, shelf: Shelf, known: Statistics, number: int, rng: np.random.Generator) -> list[Row]:
-    """At most `number` questions of each category, all about the same pictures; richer pictures come first."""
-    rich = [min(_EACH, sum(stock.sight.present(label) for label in LABELS)) for stock in shelf]
-    order = sorted(rng.permutation(len(shelf)).tolist(), key=lambda at: -rich[at])
+    """At most `number` questions of each category, all about the same pictures in any order."""
+    order = rng.permutation(len(shelf)).tolist()
     found: list[Row] = []
     for category in CATEGORIES:
         even, start = Even(), len(found)

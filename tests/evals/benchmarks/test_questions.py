@@ -22,8 +22,7 @@ from evals.record import Record, read_record, write_record
 from evals.rescore import rescore
 from evals.run import evaluate
 from evals.session import Session
-from evals.vlm import kept, stock
-from evals.vlm.language import LanguageRecipe
+from evals.vlm import kept
 
 SETS = ("gqa", "mme", "pope", "realworldqa", "sqa", "textvqa")
 RECIPE = """
@@ -51,8 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def context(talks: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """The tiny world, and a language model of ten steps."""
-    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=4, block=64))
+    """The tiny world."""
     monkeypatch.setattr(kept, "_last", {})
     return Context(Roots({"llava": talks / "llava", "vlm": talks / "vlm"}, "tiny"), tmp_path / "results", cache)
 
