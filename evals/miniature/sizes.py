@@ -90,7 +90,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             talks=Talks(
                 *((200, 40), (1600, 300), (150, 50), (1050, 180)),
                 captions=1,
-                maps=1,
+                maps=4,
                 lists=1,
                 alone=260,
                 documents=2000,
