@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from evals.context import BarFactory
-from evals.device import generator, versions
+from evals.device import versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
 from evals.errors import DataError, UnavailableError, WeightsError, unknown
@@ -97,10 +97,12 @@ def train_language(
 ) -> bool:
     """Train a language model on text alone; whether the end was reached (see `loop.train`, whose errors it raises).
 
-    Deterministic, and resumed to the step. Raises DataError for documents too short to fill one block.
+    Documents are read in their order. Deterministic, and resumed to the step. Raises DataError where there are none.
     """
+    if not documents:
+        raise DataError("there is no text to train a language model on.")
     model.requires_grad_(True)
-    feed = Packed(pack(documents, tokenizer, recipe.block), recipe.batch, recipe.seed)
+    feed = Packed(pack(documents, tokenizer, recipe.block), recipe.batch)
     learning = Optimisation(
         rate=recipe.rate,
         steps=recipe.steps,
@@ -115,7 +117,7 @@ def train_language(
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
         inputs=lambda blocks_2BT: tuple(blocks_2BT.to(device)),
-        tokens=lambda blocks_2BT: blocks_2BT[0].numel(),
+        tokens=lambda blocks_2BT: int((blocks_2BT[0] != tokenizer.pad_token_id).sum()),
         feed=feed,
         optimisation=learning,
     )
@@ -123,35 +125,34 @@ def train_language(
 
 
 def pack(documents: Sequence[Document], tokenizer: Any, block: int) -> Int[Tensor, "2 N T"]:
-    """Documents one after the other, each from BOS to EOS, cut into blocks: their tokens, and what is to be learnt.
+    """Documents in their order, each from BOS to EOS, as many to a block as fit: tokens, and what is to be learnt.
 
-    What is only read is IGNORED there; the rest that fills no block is left out. Raises DataError for documents too
-    short to fill one.
+    What is only read and what is padded is IGNORED there. A document longer than a block is cut; none is divided among
+    two, where what is asked of it could not be known.
     """
-    ids, labels = list[int](), list[int]()
     opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    blocks: list[tuple[list[int], list[int]]] = []
     for document in documents:
-        ids += opening
-        labels += opening
+        ids, labels = list(opening), list(opening)
         for number, words in enumerate(tokenizer(list(document), add_special_tokens=False, verbose=False)["input_ids"]):
             ids += words
             labels += words if number % 2 == 0 else [IGNORED] * len(words)
-        ids.append(tokenizer.eos_token_id)
-        labels.append(tokenizer.eos_token_id)
-    count = len(ids) // block
-    if not count:
-        raise DataError(f"the text has {len(ids)} tokens, less than a block of {block}. Give more, or smaller blocks.")
-    return torch.tensor([ids[: count * block], labels[: count * block]]).view(2, count, block)
+        ids, labels = ([*tokens, tokenizer.eos_token_id][:block] for tokens in (ids, labels))
+        if not blocks or len(blocks[-1][0]) + len(ids) > block:
+            blocks.append(([], []))
+        blocks[-1][0].extend(ids)
+        blocks[-1][1].extend(labels)
+    fill = (tokenizer.pad_token_id, IGNORED)
+    return torch.tensor(
+        [[tokens[k] + [fill[k]] * (block - len(tokens[k])) for tokens in blocks] for k in range(len(fill))]
+    )
 
 
 class Packed(Feed[Tensor]):
-    """Blocks of tokens in batches, as pairs of ids and labels; each epoch has an order of its own, drawn from the seed.
+    """Blocks of tokens in batches, as pairs of ids and labels, in their order and then from the first again."""
 
-    Blocks mix all kinds of documents. Batches of whole documents of like lengths, which are of one kind, teach worse.
-    """
-
-    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], batch: int, seed: int) -> None:
-        self._blocks_2NT, self._batch, self._seed = blocks_2NT, batch, seed
+    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], batch: int) -> None:
+        self._blocks_2NT, self._batch = blocks_2NT, batch
 
     @property
     def fingerprint(self) -> str:
@@ -159,11 +160,8 @@ class Packed(Feed[Tensor]):
         return hashlib.sha256(self._blocks_2NT.numpy().tobytes()).hexdigest()
 
     def plan(self, step: int) -> list[list[int]]:
-        """One micro-batch; it may reach from one epoch into the next."""
-        count = self._blocks_2NT.shape[1]
-        places = range(step * self._batch, (step + 1) * self._batch)
-        orders = {epoch: generator(self._seed, epoch).permutation(count) for epoch in {at // count for at in places}}
-        return [[int(orders[at // count][at % count]) for at in places]]
+        """One micro-batch; it may reach from the last block to the first."""
+        return [[at % self._blocks_2NT.shape[1] for at in range(step * self._batch, (step + 1) * self._batch)]]
 
     def read(self, samples: Sequence[int]) -> Int[Tensor, "2 B T"]:
         """The blocks."""

@@ -29,9 +29,9 @@ __all__ = ["DOCUMENTS", "LESSON", "SHIPPED", "Stock", "stock_of", "teach"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the embedded world's language model."""
-LESSON = LanguageRecipe(size="small", steps=8000, batch=12, block=192, rate=4e-3)
+LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=256, rate=4e-3)
 """How it was trained."""
-DOCUMENTS = 120_000
+DOCUMENTS = 60_000
 """How many it read, the world's corpus first."""
 TOLD = "language.json"
 """Of its folder: how it was made, and the digests of its files."""

@@ -30,7 +30,9 @@ _FORMS = (
     *("list", "asked", "list", "asked", "reading", "list", "asked", "list", "map", "list", "asked", "caption"),
     *("list", "asked", "list", "described", "asked", "list", "reading", "claims", "list", "map", "options"),
 )
-"""What follows maps, in turn. Lists teach to look up; nothing else is learnt before."""
+"""What follows maps, in turn."""
+_FIRST = 16_000
+"""Maps with lists alone, before all others: until looking up is learnt, the rest teaches little."""
 _FORMAL = 0.3
 """Share of conversations that begin with the sentence of the template, and say how to answer."""
 
@@ -157,11 +159,15 @@ _TOLD: tuple[Callable[[Rng], str], ...] = (
 
 
 def documents(number: int, rng: Rng) -> Iterator[Document]:
-    """That many documents: three in four about maps (see `maps`), the others about scenes that are told in sentences.
+    """That many documents, in the order to be learnt in: maps with lists (_FIRST of them, or the half); then maps with
+    all that is said of pictures, and in every fourth a scene that is told in sentences.
 
     Captions end with a newline, as in the alignment of pictures; conversations have the templates of LLaVA.
     """
-    for k in range(number):
+    first = min(_FIRST, number // 2)
+    for _ in range(first):
+        yield _mapped("list", rng)
+    for k in range(number - first):
         round_, place = divmod(k, 4)
         if place < 3:
             yield _mapped(_FORMS[(3 * round_ + place) % len(_FORMS)], rng)

@@ -25,35 +25,37 @@ def words() -> Any:
     return tokenizer()
 
 
-def learn(words: Any, folder: Path, seed: int = 0, **more: Any) -> Any:
+def learn(words: Any, folder: Path, seed: int = 0, documents: Any = DOCUMENTS, **more: Any) -> Any:
     """A small Llama after its training, and whether that came to its end."""
     made = small_llama("tiny", words, positions=32, seed=seed)
-    done = train_language(made, DOCUMENTS, words, RECIPE, folder, accelerator(torch.device("cpu")), silent_bar, **more)
+    done = train_language(made, documents, words, RECIPE, folder, accelerator(torch.device("cpu")), silent_bar, **more)
     return made, done
 
 
-def test_documents_are_packed_without_a_gap(words: Any) -> None:
-    """BOS, parts, EOS; then the next; what is only read is no target; the rest that fills no block is left out."""
-    blocks = pack([("what colour", "red", "is it"), ("red",), ("is it blue",)], words, 5)
+def test_documents_are_packed_whole(words: Any) -> None:
+    """BOS, parts, EOS; what is only read is no target; as many as fit into a block, the rest is padded; one is cut."""
     numbers = words.get_vocab()
-    told = ["<s>", "what", "colour", "red", "is", "it", "</s>", "<s>", "red", "</s>", "<s>", "is", "it", "blue", "</s>"]
-    ids = [numbers[word] for word in told]
-    assert blocks[0].flatten().tolist() == ids
-    assert blocks[1].flatten().tolist() == [*ids[:3], IGNORED, *ids[4:]]
-    assert pack([("what colour", "red", "is it"), ("red",)], words, 6).shape == (2, 1, 6)
-    with pytest.raises(DataError, match="has 3 tokens, less than a block of 5"):
-        pack([("red",)], words, 5)
+
+    def ids(told: str) -> list[int]:
+        return [numbers[word] for word in told.split()]
+
+    documents = [("what colour", "red", "is it"), ("red",), ("blue",), ("is it", "the", "red blue red blue red blue")]
+    blocks = pack(documents, words, 9)
+    assert blocks.shape == (2, 3, 9)
+    pad = [words.pad_token_id]
+    first, second = ids("<s> what colour red is it </s>"), ids("<s> red </s> <s> blue </s>")
+    third = ids("<s> is it the red blue red blue red")
+    assert blocks[0].tolist() == [first + pad * 2, second + pad * 3, third]
+    labels = [[*first[:3], IGNORED, *first[4:]], second, [*third[:3], IGNORED, *third[4:]]]
+    assert blocks[1].tolist() == [each + [IGNORED] * (9 - len(each)) for each in labels]
+    with pytest.raises(DataError, match="no text"):
+        learn(words, Path("nowhere"), documents=[])
 
 
-def test_every_epoch_has_each_block_once() -> None:
-    """Batches reach over the end of an epoch; the order follows from seed and step alone, and changes by epoch."""
-    blocks = torch.arange(28).view(2, 7, 2)
-    feed = Packed(blocks, batch=3, seed=1)
-    seen = [sample for step in range(7) for micro in feed.plan(step) for sample in micro]
-    epochs = [seen[start : start + 7] for start in (0, 7, 14)]
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
-    assert epochs[0] != epochs[1]
-    assert feed.plan(2) == Packed(blocks, batch=3, seed=1).plan(2)
+def test_blocks_come_in_their_order() -> None:
+    """And again from the first."""
+    feed = Packed(torch.arange(28).view(2, 7, 2), batch=3)
+    assert [feed.plan(step) for step in (0, 2, 3)] == [[[0, 1, 2]], [[6, 0, 1]], [[2, 3, 4]]]
     assert feed.read([6, 0]).tolist() == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
 
 

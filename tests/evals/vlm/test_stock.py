@@ -85,7 +85,7 @@ def test_a_world_takes_it(tmp_path: Path) -> None:
 
 def test_it_is_taught_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that was stopped ends with the same bytes; the card tells how; a folder that is there is kept."""
-    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=2, block=48))
+    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=2, block=96))
     monkeypatch.setattr(stock, "DOCUMENTS", 40)
     save_tokenizer(tmp_path / "world" / TOKENIZER, vocabulary([]))
     made = [tmp_path / name for name in ("one", "two")]
