@@ -34,6 +34,8 @@ class Mme(QuestionBenchmark):
     @classmethod
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Totals of perception (the headline) and cognition, and the score of every subtask; resampled by picture."""
+        import math
+
         from evals.metrics.answers.mme import COGNITION, PERCEPTION, by_subtask, score, total
         from evals.metrics.statistics import bootstrap
 
@@ -43,10 +45,13 @@ class Mme(QuestionBenchmark):
             [row["category"] for row in rows],
             [row["question_id"] for row in rows],
         )
-        pictures = len(marked.subtask_P)
-        interval = bootstrap(pictures, lambda weights: total(marked, PERCEPTION, weights), seed=seed, cluster="picture")
+        headline, interval = total(marked, PERCEPTION), None
+        if not math.isnan(headline):
+            interval = bootstrap(
+                len(marked.subtask_P), lambda weights: total(marked, PERCEPTION, weights), seed=seed, cluster="picture"
+            )
         return (
-            *told("perception", total(marked, PERCEPTION), "points", primary=True, ci=interval),
+            *told("perception", headline, "points", primary=True, ci=interval),
             *told("cognition", total(marked, COGNITION), "points"),
             *(Score(name, one.score, "points", True) for name, one in by_subtask(marked).items()),
             Score("unclear", float(marked.other), "answers", False),

@@ -34,18 +34,22 @@ class Pope(QuestionBenchmark):
     @classmethod
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Shares in percent; the yes-ratio is that of the answers."""
+        import math
+
         from evals.metrics.answers.presence import by_split, mean_f1, score, tally
         from evals.metrics.statistics import bootstrap
 
         said = score(answers[""], [row["answer"] for row in rows])
         splits = [row["category"] for row in rows]
         each, pooled = by_split(said, splits), tally(said)
-        interval = bootstrap(
-            len(rows), lambda weights: 100 * mean_f1(by_split(said, splits, weights)), seed=seed, cluster="question"
-        )
+        headline, interval = 100 * mean_f1(each), None
+        if not math.isnan(headline):
+            interval = bootstrap(
+                len(rows), lambda weights: 100 * mean_f1(by_split(said, splits, weights)), seed=seed, cluster="question"
+            )
         lmms = tally(score(answers[""], [row["answer"] for row in rows], "lmms"))
         return (
-            *told("f1", 100 * mean_f1(each), "percent", primary=True, ci=interval),
+            *told("f1", headline, "percent", primary=True, ci=interval),
             *(found for name, one in each.items() for found in told(f"f1[{name}]", 100 * one.f1, "percent")),
             *told("f1[pooled]", 100 * pooled.f1, "percent"),
             *told("accuracy", 100 * pooled.accuracy, "percent"),

@@ -27,11 +27,15 @@ def bootstrap(
     """Percentile interval of a statistic of `n` clusters (Efron 1979; one cluster may hold many samples).
 
     `statistic` receives how often each cluster was drawn: integers of shape [n] with sum n. `cluster` names the unit
-    that is drawn, for the record. The same seed gives the same interval.
+    that is drawn, for the record. The same seed gives the same interval. Draws for which the statistic is not defined
+    (NaN, such as an F1 without a yes) are left out, and not counted. Raises ValueError where it never is.
     """
     _check(n, level)
     values = np.array([statistic(weights) for weights in _weights(n, resamples, seed)])
-    return _interval(values, level, cluster)
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        raise ValueError(f"the statistic is defined for none of {resamples} draws of {n} clusters.")
+    return _interval(defined, level, cluster)
 
 
 def bootstrap_mean(

@@ -100,3 +100,13 @@ def test_needs_no_torch() -> None:
     """Tables use it, so it stays light."""
     code = "import sys, evals.metrics.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_draws_without_a_value_are_left_out() -> None:
+    """The interval is that of the other draws, and tells how many these are; without any there is none."""
+    interval = bootstrap(3, lambda w: float("nan") if w[0] == 0 else float(w[0]), seed=0, cluster="question")
+    drawn = np.array([np.bincount(d, minlength=3)[0] for d in np.random.default_rng(0).integers(3, size=(1000, 3))])
+    assert interval.n == (drawn > 0).sum() < 1000
+    assert (interval.low, interval.high) == tuple(np.quantile(drawn[drawn > 0], [0.025, 0.975]))
+    with pytest.raises(ValueError, match="none of 1000 draws of 3 clusters"):
+        bootstrap(3, lambda w: float("nan"), seed=0, cluster="question")
