@@ -32,7 +32,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=256, rate=4e-3)
 """How it was trained."""
 DOCUMENTS = 60_000
-"""How many it read, the world's corpus first."""
+"""How many it read, drawn as the world's corpus is, which is shorter."""
 TOLD = "language.json"
 """Of its folder: how it was made, and the digests of its files."""
 _POSITIONS = 512
@@ -78,7 +78,6 @@ def teach(
     device: str,
     *,
     seed: int = 0,
-    steps: int | None = None,
     bar: BarFactory = silent_bar,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
@@ -91,7 +90,7 @@ def teach(
 
     if folder.exists():
         raise ResultsError(f"{folder} is there already. Give another folder, or delete it.")
-    lesson = replace(LESSON, seed=seed, steps=steps or LESSON.steps)
+    lesson = replace(LESSON, seed=seed)
     tokenizer = AutoTokenizer.from_pretrained(str(world / TOKENIZER))
     model = small_llama(lesson.size, tokenizer, _POSITIONS, seed)
     texts = list(documents(DOCUMENTS, np.random.default_rng(text_stream(seed))))

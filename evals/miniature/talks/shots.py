@@ -98,9 +98,9 @@ def write(root: Path, size: Size, seed: int, index: int) -> dict[str, Any]:
     """Render and write image `index`, return its description.
 
     Beside what `describe` tells: `kind`, `part`, `floor_share` (of the picture), `cells` (what each shows, see
-    `maps.places`), and for each object `inside` (share
-    of its outline within the frame), `tones` (the commonest named colours of its pixels, with their shares) and, for
-    signs, `board`: how many pixels the board spans across, and the shares of it within the frame and not hidden.
+    `maps.places`), and for each object `inside` (share of its outline within the frame), `tones` (the commonest named
+    colours of its pixels, with their shares) and, for signs, `board`: how many pixels the board spans across, and the
+    shares of it within the frame and not hidden.
     """
     shot = shot_at(size, index)
     rng = np.random.default_rng([seed, _SET_IDS[shot.part], shot.number])

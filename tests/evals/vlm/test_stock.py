@@ -85,14 +85,14 @@ def test_a_world_takes_it(tmp_path: Path) -> None:
 
 def test_it_is_taught_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that was stopped ends with the same bytes; the card tells how; a folder that is there is kept."""
-    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=10, batch=2, block=96))
+    monkeypatch.setattr(stock, "LESSON", LanguageRecipe(size="tiny", steps=6, batch=2, block=96))
     monkeypatch.setattr(stock, "DOCUMENTS", 40)
     save_tokenizer(tmp_path / "world" / TOKENIZER, vocabulary([]))
     made = [tmp_path / name for name in ("one", "two")]
-    assert stock.teach(tmp_path / "world", made[0], "cpu", steps=6)
-    assert not stock.teach(tmp_path / "world", made[1], "cpu", steps=6, stop=after(3))
+    assert stock.teach(tmp_path / "world", made[0], "cpu")
+    assert not stock.teach(tmp_path / "world", made[1], "cpu", stop=after(3))
     assert not made[1].exists()
-    assert stock.teach(tmp_path / "world", made[1], "cpu", steps=6)
+    assert stock.teach(tmp_path / "world", made[1], "cpu")
     weights = [(folder / "model.safetensors").read_bytes() for folder in made]
     assert weights[0] == weights[1]
     told = json.loads((made[0] / stock.TOLD).read_text())
