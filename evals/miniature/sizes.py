@@ -12,9 +12,10 @@ from evals.miniature.things import FAMILIES
 class Talks:
     """Counts of what is there for vision-language models.
 
-    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions`, `maps` (see `talks.maps`) and
-    `lists` (see `talks.lists`) for each training picture; `alone` conversations without a picture; `documents` of text;
-    and how many questions each set has at most (`pope` a category; `mme` pictures a subtask, with two questions each).
+    (training, questions) pictures of portraits, gatherings, rooms and boards; `captions`, `maps` (see `talks.maps`),
+    `lists` and `looks` (see `talks.lists`) for each training picture; `alone` conversations without a picture;
+    `documents` of text; and how many questions each set has at most (`pope` a category; `mme` pictures a subtask, with
+    two questions each).
     """
 
     portraits: tuple[int, int] = (0, 0)
@@ -24,6 +25,7 @@ class Talks:
     captions: int = 0
     maps: int = 0
     lists: int = 0
+    looks: int = 0
     alone: int = 0
     documents: int = 0
     textvqa: int = 0
@@ -88,10 +90,11 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "talks": Size(
             *(0, 0, 0, 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0), 128, 128),
             talks=Talks(
-                *((200, 40), (1600, 300), (150, 50), (1050, 180)),
+                *((200, 40), (1700, 335), (50, 15), (1050, 180)),
                 captions=1,
-                maps=4,
-                lists=1,
+                maps=2,
+                lists=3,
+                looks=1,
                 alone=260,
                 documents=2000,
                 textvqa=320,

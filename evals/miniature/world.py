@@ -32,7 +32,7 @@ __all__ = [
     "world_name",
 ]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever any file of any world changes."""
 
 Progress = Callable[[int, int], None]
@@ -94,7 +94,7 @@ class _Chunk:
 
 
 def world_name(size: str, seed: int) -> str:
-    """Folder name of a world, such as "v2-small-s0"."""
+    """Folder name of a world, such as "v3-small-s0"."""
     return f"v{VERSION}-{size}-s{seed}"
 
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from evals.context import BarFactory
-from evals.device import versions
+from evals.device import torch_generator, versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
 from evals.errors import DataError, UnavailableError, WeightsError, unknown
@@ -50,6 +50,10 @@ class LanguageRecipe:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     clip: float | None = 1.0
+    blur: float = 0.5
+    """The most that is seen, at the end, of other words in the place of a word that is only read."""
+    clear: float = 0.35
+    """Share of the blocks, the first ones, without any of that."""
     seed: int = 0
 
 
@@ -102,7 +106,7 @@ def train_language(
     if not documents:
         raise DataError("there is no text to train a language model on.")
     model.requires_grad_(True)
-    feed = Packed(pack(documents, tokenizer, recipe.block), recipe.batch)
+    feed = Packed(pack(documents, tokenizer, recipe.block), tokenizer.pad_token_id, recipe)
     learning = Optimisation(
         rate=recipe.rate,
         steps=recipe.steps,
@@ -116,8 +120,8 @@ def train_language(
         title="language model",
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
-        inputs=lambda blocks_2BT: tuple(blocks_2BT.to(device)),
-        tokens=lambda blocks_2BT: int((blocks_2BT[0] != tokenizer.pad_token_id).sum()),
+        inputs=lambda page: tuple(tensor.to(device) for tensor in page),
+        tokens=lambda page: int((page.ids_BT != tokenizer.pad_token_id).sum()),
         feed=feed,
         optimisation=learning,
     )
@@ -148,24 +152,54 @@ def pack(documents: Sequence[Document], tokenizer: Any, block: int) -> Int[Tenso
     )
 
 
-class Packed(Feed[Tensor]):
-    """Blocks of tokens in batches, as pairs of ids and labels, in their order and then from the first again."""
+class Page(NamedTuple):
+    """Blocks to be read at once."""
 
-    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], batch: int) -> None:
-        self._blocks_2NT, self._batch = blocks_2NT, batch
+    ids_BT: Int[Tensor, "B T"]
+    labels_BT: Int[Tensor, "B T"]
+    """IGNORED where nothing is learnt."""
+    others_2BT: Int[Tensor, "2 B T"]
+    """Two words that are seen beside each."""
+    blur_BT: Float[Tensor, "B T"]
+    """How much of those is seen: 0 for what is learnt."""
+
+
+class Packed(Feed[Page]):
+    """Blocks of tokens in batches, in their order and then from the first again.
+
+    What is only read is blurred, more so from block to block: a share of it is what stands elsewhere. It is there for
+    visual tokens, which a projector makes of features that are never sure.
+    """
+
+    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], pad: int, recipe: LanguageRecipe) -> None:
+        self._ids_NT, self._labels_NT = blocks_2NT
+        self._recipe = recipe
+        self._read_NT = (self._labels_NT == IGNORED) & (self._ids_NT != pad)
+        self._elsewhere = self._ids_NT[self._read_NT]
 
     @property
     def fingerprint(self) -> str:
         """Of the tokens."""
-        return hashlib.sha256(self._blocks_2NT.numpy().tobytes()).hexdigest()
+        return hashlib.sha256(torch.stack([self._ids_NT, self._labels_NT]).numpy().tobytes()).hexdigest()
 
     def plan(self, step: int) -> list[list[int]]:
         """One micro-batch; it may reach from the last block to the first."""
-        return [[at % self._blocks_2NT.shape[1] for at in range(step * self._batch, (step + 1) * self._batch)]]
+        return [[at % len(self._ids_NT) for at in range(step * self._recipe.batch, (step + 1) * self._recipe.batch)]]
 
-    def read(self, samples: Sequence[int]) -> Int[Tensor, "2 B T"]:
+    def read(self, samples: Sequence[int]) -> Page:
         """The blocks."""
-        return self._blocks_2NT[:, list(samples)]
+        drawn = [self._blurred(sample) for sample in samples]
+        others_2BT, blur_BT = torch.stack([one for one, _ in drawn], 1), torch.stack([one for _, one in drawn])
+        return Page(self._ids_NT[list(samples)], self._labels_NT[list(samples)], others_2BT, blur_BT)
+
+    def _blurred(self, sample: int) -> tuple[Int[Tensor, "2 T"], Float[Tensor, " T"]]:
+        recipe, read_T = self._recipe, self._read_NT[sample]
+        rng, clear = torch_generator(recipe.seed, sample), recipe.clear * len(self._ids_NT)
+        most = recipe.blur * max(0.0, (sample - clear) / (len(self._ids_NT) - clear))
+        blur_T = most * torch.rand(len(read_T), generator=rng) * read_T
+        if not len(self._elsewhere):
+            return self._ids_NT[sample].expand(2, -1), blur_T
+        return self._elsewhere[torch.randint(len(self._elsewhere), (2, len(read_T)), generator=rng)], blur_T
 
     def name(self, sample: int) -> str:
         """Its number."""
@@ -180,9 +214,18 @@ class NextToken(nn.Module):
         self.language = language
         self._no_split_modules = getattr(language, "_no_split_modules", None)
 
-    def forward(self, ids_BT: Int[Tensor, "B T"], labels_BT: Int[Tensor, "B T"]) -> Tensor:
+    def forward(
+        self,
+        ids_BT: Int[Tensor, "B T"],
+        labels_BT: Int[Tensor, "B T"],
+        others_2BT: Int[Tensor, "2 B T"],
+        blur_BT: Float[Tensor, "B T"],
+    ) -> Tensor:
         """Mean cross entropy."""
-        return next_token_loss(self.language, labels_BT, input_ids=ids_BT)
+        language: Any = self.language
+        words = language.get_input_embeddings()
+        seen_BTD = torch.lerp(words(ids_BT), words(others_2BT).mean(0), blur_BT[..., None])
+        return next_token_loss(self.language, labels_BT, inputs_embeds=seen_BTD)
 
 
 def open_language(where: str | Path) -> tuple[nn.Module, Any]:

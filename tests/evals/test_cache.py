@@ -17,7 +17,7 @@ def cache(tmp_path: Path) -> Path:
     sizes = {
         "features/a/w/p/d/shard-00000.safetensors": 1000,
         "features/b/w/p/d/shard-00000.safetensors": 500,
-        "miniature/v2-tiny-s0/miniature.json": 50,
+        "miniature/v3-tiny-s0/miniature.json": 50,
         "text/vectors.safetensors": 20,
         "work/job/head.pt": 10,
     }
@@ -34,7 +34,7 @@ def test_parts(cache: Path) -> None:
     assert {part.name: part.bytes for part in parts(cache)} == {
         "features/a/w/p/d": 1000,
         "features/b/w/p/d": 500,
-        "miniature/v2-tiny-s0": 50,
+        "miniature/v3-tiny-s0": 50,
         "text/vectors.safetensors": 20,
         "work/job": 10,
     }
@@ -43,7 +43,7 @@ def test_parts(cache: Path) -> None:
 def test_clear_keeps_worlds_unless_asked(cache: Path) -> None:
     """All but the world goes, then the world."""
     assert clear(cache) == 1530
-    assert [part.name for part in parts(cache)] == ["miniature/v2-tiny-s0"]
+    assert [part.name for part in parts(cache)] == ["miniature/v3-tiny-s0"]
     assert clear(cache, worlds=True) == 50
     assert parts(cache) == []
 
@@ -64,7 +64,7 @@ def test_prune_takes_what_was_used_longest_ago(cache: Path) -> None:
 def test_prune_to_nothing_leaves_worlds_alone(cache: Path) -> None:
     """Text vectors and leftover work go like features; a world stays."""
     assert prune(cache, 0) == 1530
-    assert [part.name for part in parts(cache)] == ["miniature/v2-tiny-s0"]
+    assert [part.name for part in parts(cache)] == ["miniature/v3-tiny-s0"]
 
 
 def test_clear_of_an_unknown_encoder(cache: Path) -> None:

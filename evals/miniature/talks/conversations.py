@@ -10,7 +10,7 @@ from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import Choice, in_lines, knowledge, offered, present, uses
 from evals.miniature.talks.imagine import imagine
-from evals.miniature.talks.lists import checklist
+from evals.miniature.talks.lists import checklist, inventory
 from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.mme import COGNITION, PERCEPTION, statements
 from evals.miniature.talks.phrases import LETTER, REFERENCE, SHORT, USES, a
@@ -53,6 +53,7 @@ DESCRIBE = (
     "What does the image show?",
 )
 _BY_WORD = ("Tick off what the image shows.", "Which of these are there?")
+_BY_THING = ("Say thing by thing what is shown.", "Go through the image thing by thing.")
 _BY_PLACE = ("Say place by place what is shown.", "Go through the image row by row.")
 _BRIEFLY = ("Say briefly what is shown.", "Give a short caption of the image.", "What is this?")
 
@@ -183,6 +184,7 @@ def alignment(stock: Stock, image: str, counts: Talks, rng: Rng) -> list[Record]
     told: list[tuple[tuple[str, ...], str]] = [(_BRIEFLY, caption(sight, rng)) for _ in range(counts.captions)]
     told += [(_BY_PLACE, word_map(sight, rng, stock.record["cells"])) for _ in range(counts.maps)]
     told += [(_BY_WORD, checklist(sight, rng)) for _ in range(counts.lists)]
+    told += [(_BY_THING, inventory(sight, rng)) for _ in range(counts.looks)]
     for heads, answer in told:
         ask = heads[int(rng.integers(len(heads)))]
         human = f"{_MARK}\n{ask}" if rng.random() < 0.5 else f"{ask}\n{_MARK}"

@@ -1,7 +1,8 @@
 """Plain text about scenes that were never drawn, to learn language from: captions, descriptions, conversations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import offered, present, uses
 from evals.miniature.talks.conversations import DESCRIBE, PLACES, Turns, claims, lettered, pick, scene_turns, told_turns
 from evals.miniature.talks.imagine import imagine
-from evals.miniature.talks.lists import checklist
+from evals.miniature.talks.lists import checklist, inventory
 from evals.miniature.talks.maps import word_map
 from evals.miniature.talks.phrases import REFERENCE, SHORT, SYSTEM, USES, a
 from evals.miniature.talks.realworldqa import asked, spatial
@@ -27,12 +28,17 @@ END = "</s>"
 _TURNS = 8
 _HOW = f"\n{SHORT}"
 _FORMS = (
-    *("list", "asked", "list", "asked", "reading", "list", "asked", "list", "map", "list", "asked", "caption"),
-    *("list", "asked", "list", "described", "asked", "list", "reading", "claims", "list", "map", "options"),
+    *("list", "asked", "map", "presence", "signs", "asked", "list", "looks", "asked", "map", "list", "reading"),
+    *("caption", "presence", "asked", "signs", "map", "list", "described", "asked", "presence", "looks", "claims"),
+    *("map", "asked", "list", "signs", "reading", "options"),
 )
 """What follows maps, in turn."""
-_FIRST = 16_000
-"""Maps with lists alone, before all others: until looking up is learnt, the rest teaches little."""
+_FIRST = 24_000
+"""Documents before all others: until looking up is learnt, the rest teaches little, and keeps it from being learnt."""
+_ALONE = 0.6
+"""Share of those with lists alone."""
+_SECOND = ("list", "signs", "map", "presence")
+"""What follows the maps of the others, in turn."""
 _FORMAL = 0.3
 """Share of conversations that begin with the sentence of the template, and say how to answer."""
 
@@ -48,8 +54,9 @@ def _few(rng: Rng) -> Sight:
     sight = imagine(rng)
     if sight.kind == "board" or rng.random() < 0.3:
         return sight
-    number = int(rng.integers(1, 5))
-    return replace(sight, items=tuple(item for item in sight.items if item.on == "floor")[:number])
+    among = [item for item in sight.items if not isinstance(item.on, int)]
+    kept = set(rng.permutation(len(among)).tolist()[: int(rng.integers(1, 5))])
+    return replace(sight, items=tuple(item for k, item in enumerate(among) if k in kept))
 
 
 def _with_sign(rng: Rng) -> tuple[Sight, list[Ask]]:
@@ -63,6 +70,11 @@ def _with_sign(rng: Rng) -> tuple[Sight, list[Ask]]:
 
 def _asked(sight: Sight, rng: Rng) -> Turns:
     return scene_turns(asks(sight, rng), _TURNS, rng)
+
+
+def _present(sight: Sight, rng: Rng) -> Turns:
+    """What is there and what is not."""
+    return scene_turns([ask for ask in asks(sight, rng) if ask.kind in KINDS["presence"]], _TURNS, rng)
 
 
 def _optional(sight: Sight, rng: Rng) -> Turns:
@@ -80,23 +92,36 @@ def _described(sight: Sight, rng: Rng) -> Turns:
     return turns + [(ask.question, ask.full) for ask in pick(asks(sight, rng), 2, rng)]
 
 
+_LINES: Mapping[str, Callable[[Sight, str, Rng], str]] = MappingProxyType(
+    {
+        "caption": lambda sight, told, rng: caption(sight, rng),
+        "list": lambda sight, told, rng: checklist(sight, rng),
+        "looks": lambda sight, told, rng: inventory(sight, rng),
+        # Told twice: each word is found at its place, as in the alignment of maps to pictures.
+        "map": lambda sight, told, rng: told,
+    }
+)
+"""What follows a map in one line."""
+_TALKS: Mapping[str, Callable[[Sight, Rng], Turns]] = MappingProxyType(
+    {"asked": _asked, "presence": _present, "described": _described, "claims": claims, "options": _optional}
+)
+"""What is asked after a map."""
+
+
 def _mapped(form: str, rng: Rng) -> Document:
     """A map in the place of a picture, and what is said of it."""
-    if form == "reading":
+    if form in ("reading", "signs"):
         sight, among = _with_sign(rng)
         told = word_map(sight, rng)
-        return _parts(conversation(_before(told, [_listed(sight, among, rng)])), told)
+        if form == "reading":
+            return _parts(conversation(_before(told, [_listed(sight, among, rng)])), told)
+        turns = [(among[k].question, among[k].answer) for k in rng.permutation(len(among)).tolist()]
+        return _parts(_briefly(_before(told, turns)), told)
     sight = _few(rng)
     told = word_map(sight, rng)
-    if form == "caption":
-        return "", told, f" {caption(sight, rng)}\n"
-    if form == "list":
-        return "", told, f" {checklist(sight, rng)}\n"
-    if form == "map":
-        # Told twice: each word is found at its place, as in the alignment of maps to pictures.
-        return "", told, f" {told}\n"
-    talk = {"asked": _asked, "described": _described, "claims": claims, "options": _optional}[form]
-    turns = _before(told, talk(sight, rng) or _described(sight, rng))
+    if form in _LINES:
+        return "", told, f" {_LINES[form](sight, told, rng)}\n"
+    turns = _before(told, _TALKS[form](sight, rng) or _described(sight, rng))
     return _parts(conversation(turns) if rng.random() < _FORMAL else _briefly(turns), told)
 
 
@@ -159,14 +184,15 @@ _TOLD: tuple[Callable[[Rng], str], ...] = (
 
 
 def documents(number: int, rng: Rng) -> Iterator[Document]:
-    """That many documents, in the order to be learnt in: maps with lists (_FIRST of them, or the half); then maps with
-    all that is said of pictures, and in every fourth a scene that is told in sentences.
+    """That many documents, in the order to be learnt in.
 
+    First maps with lists, then with what is written, what is there and the map again too (_FIRST of them, or the half);
+    then maps with all that is said of pictures, and in every fourth a scene that is told in sentences.
     Captions end with a newline, as in the alignment of pictures; conversations have the templates of LLaVA.
     """
     first = min(_FIRST, number // 2)
-    for _ in range(first):
-        yield _mapped("list", rng)
+    for k in range(first):
+        yield _mapped("list" if k < _ALONE * first else _SECOND[k % len(_SECOND)], rng)
     for k in range(number - first):
         round_, place = divmod(k, 4)
         if place < 3:

@@ -1,4 +1,4 @@
-"""Scenes with a few things side by side, in front of and on top of each other, none of them the main one."""
+"""Scenes with one thing, or two side by side, one before the other or on a table."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -32,9 +32,9 @@ COMPANIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _FAITHFUL = 0.75
 """Share of things that come from the company of their scene; the others are anything."""
-_TABLES, _RUGS, _SIGNS = 0.35, 0.3, 0.3
+_TABLES, _RUGS, _SIGNS = 0.25, 0.2, 0.2
 """Shares of scenes with these."""
-_COLUMN, _ROW = 0.8, 1.1
+_COLUMN, _ROW = 0.5, 1.1
 """Metres between places side by side, and one behind the other."""
 
 
@@ -63,9 +63,9 @@ def draw_labels(rng: Rng, count: int) -> list[str]:
 
 
 def _stand(rng: Rng, middle: np.ndarray, ahead: np.ndarray) -> list[Body]:
-    """Things at some of six places: three columns, two rows."""
+    """One thing in front, or two at two of four places: two columns, two rows."""
     aside = np.array([ahead[1], -ahead[0]])
-    places = [(column, row) for row in (0, 1) for column in (-1, 0, 1)]
+    places = [(column, row) for row in (0, 1) for column in (-1, 1)]
     order = rng.permutation(len(places)).tolist()
     bodies: list[Body] = []
 
@@ -76,10 +76,13 @@ def _stand(rng: Rng, middle: np.ndarray, ahead: np.ndarray) -> list[Body]:
         across = (column + (0.35 if row else 0.0)) * _COLUMN + jitter[0]
         return np.asarray(middle[:2] + across * aside + (row * _ROW + jitter[1]) * ahead)
 
-    labels = draw_labels(rng, int(rng.integers(1, 4)))
+    labels = draw_labels(rng, int(rng.integers(1, 3)))
+    with_table = rng.random() < _TABLES
+    if len(labels) == 1 and not with_table:
+        places, order = [(0, 0)], [0]
     first = 0
     yaw = float(np.arctan2(-ahead[1], -ahead[0]))
-    if rng.random() < _TABLES:
+    if with_table:
         table = draw_table(rng, (float(rng.uniform(0.35, 0.5)), float(rng.uniform(0.3, 0.4))), 0.5)
         at = spot(0)
         bodies.append(table.placed(vector(*at, 0), facing(yaw + float(rng.uniform(-0.5, 0.5)))))
@@ -99,13 +102,13 @@ def _stand(rng: Rng, middle: np.ndarray, ahead: np.ndarray) -> list[Body]:
         bodies.append(rug.placed(vector(*at, 0), facing(yaw + float(rng.uniform(-0.2, 0.2))), surface=True))
     if rng.random() < _SIGNS:
         far = middle[:2] + (2.2 * _ROW) * ahead + float(rng.uniform(-0.8, 0.8)) * aside
-        sign = draw_sign(rng, float(rng.uniform(1.6, 2.0)), standing=float(rng.uniform(1.1, 1.4)))
+        sign = draw_sign(rng, float(rng.uniform(1.6, 2.0)), standing=float(rng.uniform(0.8, 1.1)))
         bodies.append(sign.placed(vector(*far, 0), facing(yaw + float(rng.uniform(-0.2, 0.2)))))
     return bodies
 
 
 def draw_gathering(rng: Rng, shape: tuple[int, int]) -> tuple[Scene, Camera]:
-    """Draw one to three things, each as large as a few visual tokens, and a camera before them.
+    """Draw one or two things, each as large as many visual tokens, and a camera before them.
 
     `shape` is (height, width).
     """
@@ -114,7 +117,7 @@ def draw_gathering(rng: Rng, shape: tuple[int, int]) -> tuple[Scene, Camera]:
     angle = float(rng.uniform(0, 2 * np.pi))
     ahead = np.array([np.cos(angle), np.sin(angle)])
     bodies = _stand(rng, middle, ahead)
-    distance, height = float(rng.uniform(1.9, 2.2)), float(rng.uniform(1.3, 1.9))
+    distance, height = float(rng.uniform(1.5, 1.8)), float(rng.uniform(1.1, 1.6))
     eye = vector(*(middle[:2] - distance * ahead), height)
     target = vector(*(middle[:2] + 0.45 * ahead), float(rng.uniform(0.3, 0.5)))
     focal = min(shape) * float(rng.uniform(0.95, 1.1))

@@ -16,6 +16,10 @@ Rng = np.random.Generator
 _COLUMNS = ((0.03, 0.3), (0.36, 0.64), (0.7, 0.97))
 _FRONT, _BACK = (0.55, 0.95, 2.0), (0.3, 0.6, 3.5)
 """Top and bottom of a box, and depth, of what stands in front and at the back."""
+_PARTS = {"rug": (0.6, 0.98, 3.0), "picture": (0.05, 0.28, 5.0), "window": (0.03, 0.35, 5.0), "door": (0.08, 0.5, 5.0)}
+"""The same of what a room has."""
+_PART = 0.15
+"""Share of the scenes with each of these."""
 
 
 def _colours(rng: Rng, number: int) -> tuple[str, ...]:
@@ -27,7 +31,7 @@ def _item(rng: Rng, number: int, label: str, box: Box, depth: float, on: int | s
     texture, text = TEXTURES[int(rng.integers(len(TEXTURES)))], ""
     if label == "sign":
         text = WORDS[int(rng.integers(len(WORDS)))].lower()
-    if label in ("sign", "table"):
+    if label in ("sign", "table", "window", "door"):
         texture = "plain"
     colours = _colours(rng, 2 if texture != "plain" or label == "sign" else 1)
     area = (box[2] - box[0]) * (box[3] - box[1]) * float(rng.uniform(0.6, 0.9))
@@ -55,8 +59,20 @@ def imagine(rng: Rng) -> Sight:
         top = table.box[1]
         box = (table.box[0] + 0.05, top - 0.2, table.box[2] - 0.05, top + 0.05)
         items.append(_item(rng, len(items), draw_labels(rng, 2)[0], box, table.depth, table.id))
+    items += _parts(rng, len(items))
     floors = list(FLOORS)
     return Sight("gathering", tuple(items), floors[int(rng.integers(len(floors)))])
+
+
+def _parts(rng: Rng, first: int) -> list[Item]:
+    """Rug, picture, window and door, each now and then, numbered from `first`."""
+    found: list[Item] = []
+    for label, (top, bottom, depth) in _PARTS.items():
+        if rng.random() < _PART:
+            left, right = _COLUMNS[int(rng.integers(len(_COLUMNS)))]
+            on = "floor" if label == "rug" else "wall"
+            found.append(_item(rng, first + len(found), label, (left, top, right, bottom), depth, on))
+    return found
 
 
 def _signs(rng: Rng) -> Sight:

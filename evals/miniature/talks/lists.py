@@ -5,10 +5,10 @@ import numpy as np
 from evals.miniature.signs import WORDS
 from evals.miniature.talks.asking import LABELS, TEXTURED, legible
 from evals.miniature.talks.phrases import said
-from evals.miniature.talks.sights import Sight
+from evals.miniature.talks.sights import Item, Sight
 from evals.miniature.textures import TEXTURES
 
-__all__ = ["checklist"]
+__all__ = ["checklist", "inventory"]
 
 Rng = np.random.Generator
 
@@ -27,6 +27,28 @@ def checklist(sight: Sight, rng: Rng) -> str:
             order = rng.permutation(len(words)).tolist()
             told += [f"{said(words[k])}: {answer}" for k in order[:number]]
     return ", ".join(told[k] for k in rng.permutation(len(told)).tolist())
+
+
+def inventory(sight: Sight, rng: Rng) -> str:
+    """Everything that is alone of its name, with its colour, its pattern or its writing, in any order.
+
+    Such as "mug: red, sign: exit".
+    """
+    told = []
+    for item in sight.items:
+        look = _look(item)
+        if look and sight.single(item.label) is item:
+            told.append(f"{said(item.label)}: {look}")
+    return ", ".join(told[k] for k in rng.permutation(len(told)).tolist()) or "nothing"
+
+
+def _look(item: Item) -> str:
+    """What tells a thing best; nothing where it is unclear."""
+    if item.text:
+        return item.text if item.legible else ""
+    if item.texture == "plain":
+        return item.colours[0] if item.toned else ""
+    return item.texture if item.label in TEXTURED and item.patterned else ""
 
 
 def _here(sight: Sight) -> set[str]:

@@ -32,6 +32,8 @@ QUESTIONS = "talks/pictures"
 _SET_IDS = {"train": 6, "questions": 7}
 """Streams of random numbers: no picture to be asked about is among those to learn from, under any seed."""
 _FLOOR = -1 - SHELL.index("floor")
+_SAID = WORDS[::4]
+"""What boards say: few words, so that each is seen often enough to be learnt."""
 _TONES = 3
 _SHADES = (1.0, 0.8, 0.6)
 _FIXED = ("white", "grey", "black", "brown")
@@ -137,10 +139,10 @@ def _draw(rng: Rng, shot: Shot, shape: tuple[int, int]) -> tuple[Scene, Camera, 
 
 def _draw_board(rng: Rng, number: int, shape: tuple[int, int]) -> tuple[Scene, Camera]:
     """One sign or, in every second picture, two; all words in turn."""
-    word = WORDS[number % len(WORDS)]
-    if (number + number // len(WORDS)) % 2 == 0:
+    word = _SAID[number % len(_SAID)]
+    if (number + number // len(_SAID)) % 2 == 0:
         return draw_notice(rng, word, shape)
-    others = [other for other in WORDS if other != word]
+    others = [other for other in _SAID if other != word]
     other = others[int(rng.integers(len(others)))]
     return draw_boards(rng, (word, other) if rng.random() < 0.5 else (other, word), shape)
 

@@ -1,5 +1,6 @@
 """Small language models trained on text alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,30 @@ def test_documents_are_packed_whole(words: Any) -> None:
 
 
 def test_blocks_come_in_their_order() -> None:
-    """And again from the first."""
-    feed = Packed(torch.arange(28).view(2, 7, 2), batch=3)
+    """And again from the first; without anything that is only read, nothing is blurred."""
+    feed = Packed(torch.arange(28).view(2, 7, 2), pad=99, recipe=replace(RECIPE, batch=3))
     assert [feed.plan(step) for step in (0, 2, 3)] == [[[0, 1, 2]], [[6, 0, 1]], [[2, 3, 4]]]
-    assert feed.read([6, 0]).tolist() == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
+    page = feed.read([6, 0])
+    assert [page.ids_BT.tolist(), page.labels_BT.tolist()] == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
+    assert not page.blur_BT.any()
+
+
+def test_what_is_only_read_is_blurred_more_and_more() -> None:
+    """Neither what is learnt nor what is padded, nor the first blocks; by words that are only read; drawn by block."""
+    ids = torch.tensor([[1, 2, 3, 0]]).repeat(1000, 1) + torch.tensor([0, 0, 4, 0]) * (torch.arange(1000)[:, None] % 2)
+    labels = torch.tensor([[1, IGNORED, IGNORED, IGNORED]]).repeat(1000, 1)
+    feed = Packed(torch.stack([ids, labels]), pad=0, recipe=replace(RECIPE, blur=0.6, clear=0.25))
+    page = feed.read(range(1000))
+    assert not page.blur_BT[:, [0, 3]].any()
+    assert not page.blur_BT[:251].any()
+    assert set(page.others_2BT.flatten().tolist()) == {2, 3, 7}
+    late = page.blur_BT[900:, 1:3]
+    assert 0.5 < late.max() < 0.6
+    assert page.blur_BT[300:400].max() < 0.6 * 150 / 750
+    torch.testing.assert_close(late.mean().item(), 0.6 * 700 / 750 / 2, atol=0.03, rtol=0)
+    again = feed.read([990, 17])
+    assert torch.equal(again.blur_BT[0], page.blur_BT[990])
+    assert torch.equal(again.others_2BT[:, 0], page.others_2BT[:, 990])
 
 
 def test_keys_begin_as_queries(words: Any) -> None:
@@ -95,11 +116,14 @@ def test_training_repeats_itself_and_resumes(words: Any, tmp_path: Path) -> None
 
 
 def test_the_loss_is_that_of_transformers(words: Any) -> None:
-    """Its own loss function on the same tokens."""
+    """Its own loss function, on the same tokens and on the mean of embeddings where they are blurred."""
     made, ids = small_llama("tiny", words, positions=32, seed=0), torch.arange(12).view(2, 6)
-    labels = ids.masked_fill(ids % 4 == 1, IGNORED)
-    for wanted in (ids, labels):
-        torch.testing.assert_close(NextToken(made)(ids, wanted), made(input_ids=ids, labels=wanted).loss)
+    labels, others = ids.masked_fill(ids % 4 == 1, IGNORED), torch.stack([ids.flip(0), ids.flip(1)])
+    embed: Any = made.get_input_embeddings()  # type: ignore[operator]
+    for wanted, blur in ((ids, 0.0), (labels, 0.0), (labels, 0.25)):
+        seen = 0.75 * embed(ids) + 0.125 * (embed(others[0]) + embed(others[1])) if blur else embed(ids)
+        loss = NextToken(made)(ids, wanted, others, torch.full((2, 6), blur))
+        torch.testing.assert_close(loss, made(inputs_embeds=seen, labels=wanted).loss)
 
 
 def test_sizes_are_named(words: Any) -> None:

@@ -47,10 +47,10 @@ def test_records(told: tuple[Path, list[Stock]]) -> None:
 
 
 def test_alignment_and_text_alone(told: tuple[Path, list[Stock]]) -> None:
-    """As many captions, maps and lists as wanted, the marker first or last; none where there is no picture."""
-    rng, counts = np.random.default_rng(0), Talks(captions=1, maps=2, lists=1)
+    """As many of each kind as wanted, the marker first or last; none where there is no picture."""
+    rng, counts = np.random.default_rng(0), Talks(captions=1, maps=2, lists=1, looks=1)
     records = [record for stock in told[1][:20] for record in alignment(stock, "00000/000000007.jpg", counts, rng)]
-    assert len(records) == 80
+    assert len(records) == 100
     asked = [record["conversations"][0]["value"] for record in records]
     assert all(text.startswith("<image>\n") or text.endswith("\n<image>") for text in asked)
     assert len({text.startswith("<image>") for text in asked}) == 2

@@ -13,7 +13,7 @@ import pytest
 from evals.miniature.talks import build, gqa, mme, pope, realworldqa, scienceqa, textvqa
 from evals.miniature.talks.corpus import conversation, documents
 from evals.miniature.talks.imagine import imagine
-from evals.miniature.talks.lists import checklist
+from evals.miniature.talks.lists import checklist, inventory
 from evals.miniature.talks.maps import SIDE, word_map
 from evals.miniature.talks.phrases import LETTER, LETTER_ONLY, SHORT, SYSTEM, WORD_ONLY
 from evals.miniature.talks.sights import Item, Sight
@@ -116,11 +116,11 @@ def test_documents() -> None:
     assert first == again and len(first) == 60
     texts = ["".join(parts) for parts in first]
     talks = [text for text in texts if "ASSISTANT" in text]
-    # 30 lists, every other kind of map once, seven scenes that are told.
-    assert len(talks) == 11 + 4
+    # 21 lists, 3 maps told again, 3 + 3 talks; then 13 talks and 10 lines about maps, and seven scenes that are told.
+    assert len(talks) == 6 + 13 + 4
     assert all(text.startswith((SYSTEM, "USER: ")) for text in talks)
     assert all(text.count("ASSISTANT:") == text.count("</s>") >= 1 for text in talks)
-    assert sum(text.endswith("\n") for text in texts) == 30 + 12 + 1
+    assert sum(text.endswith("\n") for text in texts) == 24 + 10 + 1
     assert len(set(texts)) > 55
     only_read = [parts[1].split() for parts in first if len(parts) == 3]
     assert len(only_read) == 30 + 23 and {len(words) for words in only_read} == {SIDE**2}
@@ -138,6 +138,21 @@ def test_lists_are_true_and_even() -> None:
         assert not [word for word, answer in said if answer == "no" and word.split()[-1] in told]
         words += sum(word.split()[-1] in told for word, answer in said if answer == "yes") - answers.count("yes")
     assert words > -20  # a thing behind another may have no cell
+
+
+def test_inventories_tell_what_is_alone() -> None:
+    """Its writing, its colour if it has one, else its pattern; neither what there is two of nor what is unclear."""
+    one = Item(0, "ball", "striped", ("red", "blue"), "", (0.0, 0.5, 1.0, 1.0), 3.0, 0.5, "floor", ("red", "blue"))
+    mug = replace(one, id=1, label="mug", texture="plain", colours=("green",), shown=("green",))
+    sign = replace(one, id=2, label="sign", texture="plain", text="exit")
+    two = [
+        replace(one, id=3, label="car"),
+        replace(one, id=4, label="car"),
+        replace(one, id=5, label="bird", clear=False),
+    ]
+    told = inventory(Sight("gathering", (one, mug, sign, *two)), np.random.default_rng(0))
+    assert set(told.split(", ")) == {"ball: striped", "mug: green", "sign: exit"}
+    assert inventory(Sight("gathering", tuple(two)), np.random.default_rng(0)) == "nothing"
 
 
 def test_maps_have_a_word_for_each_visual_token() -> None:
