@@ -50,8 +50,8 @@ class LanguageRecipe:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    blur: float = 0.5
-    """The most that is seen, at the end, of other words in the place of a word that is only read."""
+    blur: float = 0.66
+    """The most that is seen, at the end, of other words in the place of one that is only read."""
     clear: float = 0.35
     """Share of the blocks, the first ones, without any of that."""
     seed: int = 0
@@ -121,7 +121,7 @@ def train_language(
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
         inputs=lambda page: tuple(tensor.to(device) for tensor in page),
-        tokens=lambda page: int((page.ids_BT != tokenizer.pad_token_id).sum()),
+        tokens=lambda page: int((page.words_3BT[0] != tokenizer.pad_token_id).sum()),
         feed=feed,
         optimisation=learning,
     )
@@ -155,20 +155,19 @@ def pack(documents: Sequence[Document], tokenizer: Any, block: int) -> Int[Tenso
 class Page(NamedTuple):
     """Blocks to be read at once."""
 
-    ids_BT: Int[Tensor, "B T"]
     labels_BT: Int[Tensor, "B T"]
     """IGNORED where nothing is learnt."""
-    others_2BT: Int[Tensor, "2 B T"]
-    """Two words that are seen beside each."""
-    blur_BT: Float[Tensor, "B T"]
-    """How much of those is seen: 0 for what is learnt."""
+    words_3BT: Int[Tensor, "3 B T"]
+    """What is seen at each place: its own word, and two others."""
+    shares_3BT: Float[Tensor, "3 B T"]
+    """How much of each: all of its own, but where something is only read."""
 
 
 class Packed(Feed[Page]):
     """Blocks of tokens in batches, in their order and then from the first again.
 
-    What is only read is blurred, more so from block to block: a share of it is what stands elsewhere. It is there for
-    visual tokens, which a projector makes of features that are never sure.
+    What is only read stands for visual tokens, which a projector makes of features that are never sure. So it is
+    blurred, more so from block to block, and honestly: a word that has some share of a place is as often the true one.
     """
 
     def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], pad: int, recipe: LanguageRecipe) -> None:
@@ -189,17 +188,22 @@ class Packed(Feed[Page]):
     def read(self, samples: Sequence[int]) -> Page:
         """The blocks."""
         drawn = [self._blurred(sample) for sample in samples]
-        others_2BT, blur_BT = torch.stack([one for one, _ in drawn], 1), torch.stack([one for _, one in drawn])
-        return Page(self._ids_NT[list(samples)], self._labels_NT[list(samples)], others_2BT, blur_BT)
+        words_3BT, shares_3BT = (torch.stack(parts, 1) for parts in zip(*drawn, strict=True))
+        return Page(self._labels_NT[list(samples)], words_3BT, shares_3BT)
 
-    def _blurred(self, sample: int) -> tuple[Int[Tensor, "2 T"], Float[Tensor, " T"]]:
-        recipe, read_T = self._recipe, self._read_NT[sample]
+    def _blurred(self, sample: int) -> tuple[Int[Tensor, "3 T"], Float[Tensor, "3 T"]]:
+        """Words and shares of a block."""
+        recipe, ids_T, read_T = self._recipe, self._ids_NT[sample], self._read_NT[sample]
         rng, clear = torch_generator(recipe.seed, sample), recipe.clear * len(self._ids_NT)
         most = recipe.blur * max(0.0, (sample - clear) / (len(self._ids_NT) - clear))
-        blur_T = most * torch.rand(len(read_T), generator=rng) * read_T
-        if not len(self._elsewhere):
-            return self._ids_NT[sample].expand(2, -1), blur_T
-        return self._elsewhere[torch.randint(len(self._elsewhere), (2, len(read_T)), generator=rng)], blur_T
+        blur_T = most * torch.rand(len(ids_T), generator=rng) * read_T
+        own_T, other_T = 1 - blur_T, blur_T / 2
+        wrong_T = torch.rand(len(ids_T), generator=rng) < blur_T
+        own_T, first_T = torch.where(wrong_T, other_T, own_T), torch.where(wrong_T, own_T, other_T)
+        others_2T = ids_T.expand(2, -1)
+        if len(self._elsewhere):
+            others_2T = self._elsewhere[torch.randint(len(self._elsewhere), (2, len(ids_T)), generator=rng)]
+        return torch.cat([ids_T[None], others_2T]), torch.stack([own_T, first_T, other_T])
 
     def name(self, sample: int) -> str:
         """Its number."""
@@ -215,16 +219,11 @@ class NextToken(nn.Module):
         self._no_split_modules = getattr(language, "_no_split_modules", None)
 
     def forward(
-        self,
-        ids_BT: Int[Tensor, "B T"],
-        labels_BT: Int[Tensor, "B T"],
-        others_2BT: Int[Tensor, "2 B T"],
-        blur_BT: Float[Tensor, "B T"],
+        self, labels_BT: Int[Tensor, "B T"], words_3BT: Int[Tensor, "3 B T"], shares_3BT: Float[Tensor, "3 B T"]
     ) -> Tensor:
         """Mean cross entropy."""
         language: Any = self.language
-        words = language.get_input_embeddings()
-        seen_BTD = torch.lerp(words(ids_BT), words(others_2BT).mean(0), blur_BT[..., None])
+        seen_BTD = torch.einsum("kbtd,kbt->btd", language.get_input_embeddings()(words_3BT), shares_3BT)
         return next_token_loss(self.language, labels_BT, inputs_embeds=seen_BTD)
 
 

@@ -58,8 +58,8 @@ def test_blocks_come_in_their_order() -> None:
     feed = Packed(torch.arange(28).view(2, 7, 2), pad=99, recipe=replace(RECIPE, batch=3))
     assert [feed.plan(step) for step in (0, 2, 3)] == [[[0, 1, 2]], [[6, 0, 1]], [[2, 3, 4]]]
     page = feed.read([6, 0])
-    assert [page.ids_BT.tolist(), page.labels_BT.tolist()] == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
-    assert not page.blur_BT.any()
+    assert [page.words_3BT[0].tolist(), page.labels_BT.tolist()] == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
+    assert page.shares_3BT[0].eq(1).all() and not page.shares_3BT[1:].any()
 
 
 def test_what_is_only_read_is_blurred_more_and_more() -> None:
@@ -68,16 +68,31 @@ def test_what_is_only_read_is_blurred_more_and_more() -> None:
     labels = torch.tensor([[1, IGNORED, IGNORED, IGNORED]]).repeat(1000, 1)
     feed = Packed(torch.stack([ids, labels]), pad=0, recipe=replace(RECIPE, blur=0.6, clear=0.25))
     page = feed.read(range(1000))
-    assert not page.blur_BT[:, [0, 3]].any()
-    assert not page.blur_BT[:251].any()
-    assert set(page.others_2BT.flatten().tolist()) == {2, 3, 7}
-    late = page.blur_BT[900:, 1:3]
-    assert 0.5 < late.max() < 0.6
-    assert page.blur_BT[300:400].max() < 0.6 * 150 / 750
-    torch.testing.assert_close(late.mean().item(), 0.6 * 700 / 750 / 2, atol=0.03, rtol=0)
+    own = page.shares_3BT[0]
+    torch.testing.assert_close(page.shares_3BT.sum(0), torch.ones(1000, 4))
+    assert own[:, [0, 3]].eq(1).all() and own[:251].eq(1).all()
+    assert torch.equal(page.words_3BT[0], ids)
+    assert set(page.words_3BT[1:].flatten().tolist()) == {2, 3, 7}
+    most = page.shares_3BT[:, 900:, 1:3].amax(0)
+    assert 0.4 < most.min() < 0.42
+    torch.testing.assert_close(1 - most.mean().item(), 0.6 * 700 / 750 / 2, atol=0.03, rtol=0)
     again = feed.read([990, 17])
-    assert torch.equal(again.blur_BT[0], page.blur_BT[990])
-    assert torch.equal(again.others_2BT[:, 0], page.others_2BT[:, 990])
+    assert torch.equal(again.shares_3BT[:, 0], page.shares_3BT[:, 990])
+    assert torch.equal(again.words_3BT[:, 0], page.words_3BT[:, 990])
+
+
+def test_shares_can_be_taken_at_their_value() -> None:
+    """Of all words with some share of a place, that share is the true one."""
+    ids, labels = torch.full((40, 4000), 5), torch.full((40, 4000), IGNORED)
+    shares = (
+        Packed(torch.stack([ids, labels]), pad=0, recipe=replace(RECIPE, blur=0.6, clear=0.0)).read([39]).shares_3BT
+    )
+    true = torch.zeros_like(shares)
+    true[0] = 1
+    for low in (0.0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        among = (shares > low) & (shares <= low + 0.1) & (shares > 0)
+        if among.sum() > 300:
+            torch.testing.assert_close(true[among].mean(), shares[among].mean(), atol=0.05, rtol=0)
 
 
 def test_keys_begin_as_queries(words: Any) -> None:
@@ -120,9 +135,10 @@ def test_the_loss_is_that_of_transformers(words: Any) -> None:
     made, ids = small_llama("tiny", words, positions=32, seed=0), torch.arange(12).view(2, 6)
     labels, others = ids.masked_fill(ids % 4 == 1, IGNORED), torch.stack([ids.flip(0), ids.flip(1)])
     embed: Any = made.get_input_embeddings()  # type: ignore[operator]
-    for wanted, blur in ((ids, 0.0), (labels, 0.0), (labels, 0.25)):
-        seen = 0.75 * embed(ids) + 0.125 * (embed(others[0]) + embed(others[1])) if blur else embed(ids)
-        loss = NextToken(made)(ids, wanted, others, torch.full((2, 6), blur))
+    for wanted, shares in ((ids, (1.0, 0.0, 0.0)), (labels, (1.0, 0.0, 0.0)), (labels, (0.7, 0.2, 0.1))):
+        words_3BT = torch.cat([ids[None], others])
+        seen = sum(share * embed(one) for share, one in zip(shares, words_3BT, strict=True))
+        loss = NextToken(made)(wanted, words_3BT, torch.tensor(shares)[:, None, None].expand(3, 2, 6))
         torch.testing.assert_close(loss, made(inputs_embeds=seen, labels=wanted).loss)
 
 
