@@ -35,7 +35,7 @@ _FAITHFUL = 0.75
 _TABLES, _RUGS, _SIGNS = 0.25, 0.2, 0.2
 """Shares of scenes with these."""
 _COLUMN, _ROW = 0.5, 1.1
-"""Metres between places side by side, and one behind the other."""
+"""Metres from the middle to either side, and from one row to the next."""
 
 
 def draw_thing(rng: Rng, label: str) -> Thing:
