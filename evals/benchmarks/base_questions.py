@@ -7,7 +7,7 @@ computes every number again without encoder, language model or data.
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from evals.context import Roots
 from evals.datasets.base import Split
 from evals.datasets.vlm.table import QuestionSplit
 from evals.files import DigestMemo, sha256_file
-from evals.record import Interval, Score, safe_name
+from evals.record import Score, safe_name
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from evals.metrics.statistics import Weights
     from evals.types import ImageSpec
     from evals.vlm.checkpoint import Loaded
     from evals.vlm.recipe import Recipe
@@ -219,8 +220,21 @@ def clustered(name: str, correct_N: "np.ndarray", groups: Sequence[str], seed: i
     return Score(name, float(100.0 * correct_N.mean()), "percent", True, primary, interval)
 
 
-def told(name: str, value: float, unit: str, *, primary: bool = False, ci: Interval | None = None) -> tuple[Score, ...]:
+def headline(
+    name: str, unit: str, statistic: "Callable[[Weights | None], float]", n: int, seed: int, cluster: str
+) -> tuple[Score, ...]:
+    """A statistic of `n` clusters with its interval; left out where it is undefined. None weighs each cluster once."""
+    import math
+
+    from evals.metrics.statistics import bootstrap
+
+    if math.isnan(value := statistic(None)):
+        return ()
+    return (Score(name, value, unit, True, True, bootstrap(n, statistic, seed=seed, cluster=cluster)),)
+
+
+def told(name: str, value: float, unit: str) -> tuple[Score, ...]:
     """A number that may be undefined, and is then left out."""
     import math
 
-    return () if math.isnan(value) else (Score(name, value, unit, True, primary, ci),)
+    return () if math.isnan(value) else (Score(name, value, unit),)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base_questions import QuestionBenchmark, Rows, told
+from evals.benchmarks.base_questions import QuestionBenchmark, Rows, headline, told
 from evals.datasets.vlm import mme
 from evals.datasets.vlm.table import QuestionSplit
 from evals.files import DigestMemo
@@ -34,10 +35,7 @@ class Mme(QuestionBenchmark):
     @classmethod
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Totals of perception (the headline) and cognition, and the score of every subtask; resampled by picture."""
-        import math
-
         from evals.metrics.answers.mme import COGNITION, PERCEPTION, by_subtask, score, total
-        from evals.metrics.statistics import bootstrap
 
         marked = score(
             answers[""],
@@ -45,13 +43,10 @@ class Mme(QuestionBenchmark):
             [row["category"] for row in rows],
             [row["question_id"] for row in rows],
         )
-        headline, interval = total(marked, PERCEPTION), None
-        if not math.isnan(headline):
-            interval = bootstrap(
-                len(marked.subtask_P), lambda weights: total(marked, PERCEPTION, weights), seed=seed, cluster="picture"
-            )
         return (
-            *told("perception", headline, "points", primary=True, ci=interval),
+            *headline(
+                "perception", "points", partial(total, marked, PERCEPTION), len(marked.subtask_P), seed, "picture"
+            ),
             *told("cognition", total(marked, COGNITION), "points"),
             *(Score(name, one.score, "points", True) for name, one in by_subtask(marked).items()),
             Score("unclear", float(marked.other), "answers", False),

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from evals.benchmarks.base_questions import QuestionBenchmark, Rows, told
+from evals.benchmarks.base_questions import QuestionBenchmark, Rows, headline, told
 from evals.datasets.vlm import pope
 from evals.datasets.vlm.table import QuestionSplit
 from evals.files import DigestMemo
 from evals.record import Score
 from evals.vlm import questions
+
+if TYPE_CHECKING:
+    from evals.metrics.statistics import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,22 +37,18 @@ class Pope(QuestionBenchmark):
     @classmethod
     def scores(cls, rows: Rows, answers: Mapping[str, Sequence[str]], seed: int) -> tuple[Score, ...]:
         """Shares in percent; the yes-ratio is that of the answers."""
-        import math
-
         from evals.metrics.answers.presence import by_split, mean_f1, score, tally
-        from evals.metrics.statistics import bootstrap
 
         said = score(answers[""], [row["answer"] for row in rows])
         splits = [row["category"] for row in rows]
         each, pooled = by_split(said, splits), tally(said)
-        headline, interval = 100 * mean_f1(each), None
-        if not math.isnan(headline):
-            interval = bootstrap(
-                len(rows), lambda weights: 100 * mean_f1(by_split(said, splits, weights)), seed=seed, cluster="question"
-            )
+
+        def published(weights: "Weights | None") -> float:
+            return 100 * mean_f1(by_split(said, splits, weights))
+
         lmms = tally(score(answers[""], [row["answer"] for row in rows], "lmms"))
         return (
-            *told("f1", headline, "percent", primary=True, ci=interval),
+            *headline("f1", "percent", published, len(rows), seed, "question"),
             *(found for name, one in each.items() for found in told(f"f1[{name}]", 100 * one.f1, "percent")),
             *told("f1[pooled]", 100 * pooled.f1, "percent"),
             *told("accuracy", 100 * pooled.accuracy, "percent"),

@@ -50,9 +50,9 @@ class LanguageRecipe:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    blur: float = 0.66
+    blur: float = 0.0
     """The most that is seen, at the end, of other words in the place of one that is only read."""
-    clear: float = 0.35
+    clear: float = 0.0
     """Share of the blocks, the first ones, without any of that."""
     seed: int = 0
 

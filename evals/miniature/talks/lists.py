@@ -1,4 +1,4 @@
-"""Checklists: things, patterns and writings, each with whether the scene has it, the densest lesson of all."""
+"""Lists: things, patterns and writings, each with whether the scene has it, and an inventory of how each thing looks."""
 
 import numpy as np
 

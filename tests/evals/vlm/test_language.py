@@ -89,10 +89,13 @@ def test_shares_can_be_taken_at_their_value() -> None:
     )
     true = torch.zeros_like(shares)
     true[0] = 1
-    for low in (0.0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        among = (shares > low) & (shares <= low + 0.1) & (shares > 0)
+    judged = 0
+    for low in torch.arange(0, 1, 0.1):
+        among = (shares > low) & (shares <= low + 0.1)
         if among.sum() > 300:
+            judged += 1
             torch.testing.assert_close(true[among].mean(), shares[among].mean(), atol=0.05, rtol=0)
+    assert judged >= 8
 
 
 def test_keys_begin_as_queries(words: Any) -> None:
