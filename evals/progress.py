@@ -39,7 +39,8 @@ class _Lines:
     def __exit__(self, kind: object, *rest: object) -> None:
         elapsed = time.monotonic() - self._started
         if kind is None and elapsed > 10:
-            print(f"{self.title}: done in {show.duration(elapsed)}", file=sys.stderr, flush=True)
+            end = "done in" if self._done >= self.total else f"stopped at {self._done}/{self.total} after"
+            print(f"{self.title}: {end} {show.duration(elapsed)}", file=sys.stderr, flush=True)
 
 
 def follow(progress: Bar) -> Callable[[int, int], None]:
