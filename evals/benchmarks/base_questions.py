@@ -237,4 +237,4 @@ def told(name: str, value: float, unit: str) -> tuple[Score, ...]:
     """A number that may be undefined, and is then left out."""
     import math
 
-    return () if math.isnan(value) else (Score(name, value, unit),)
+    return () if math.isnan(value) else (Score(name, value, unit, True),)

@@ -1,4 +1,4 @@
-"""Lists: things, patterns and writings, each with whether the scene has it, and an inventory of how each thing looks."""
+"""Lists: things, patterns and writings, each with whether the scene has it; and how each thing looks that is alone."""
 
 import numpy as np
 
