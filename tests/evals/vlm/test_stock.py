@@ -79,7 +79,7 @@ def test_it_looks_things_up(opened: tuple[Any, Any]) -> None:
         asked = (learnt == yes) | (learnt == no)
         right = ((logits[:, yes] > logits[:, no]) == (learnt == yes))[asked]
         assert len(right) > 200
-        assert right.float().mean() > 0.9
+        assert right.float().mean() > 0.85
 
 
 def test_a_world_takes_it(tmp_path: Path) -> None:
