@@ -32,7 +32,7 @@ __all__ = [
     "world_name",
 ]
 
-VERSION = 3
+VERSION = 4
 """Raised whenever any file of any world changes."""
 
 Progress = Callable[[int, int], None]

@@ -1,12 +1,11 @@
 """Language models: those of transformers that are there already, and small Llamas trained from nothing on a text."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,14 +13,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from evals.context import BarFactory
-from evals.device import torch_generator, versions
+from evals.device import versions
 from evals.encoders.load import digest
 from evals.encoders.weights import seeded
 from evals.errors import DataError, UnavailableError, WeightsError, unknown
-from evals.vlm.loop import Accelerator, Feed, Job, train
+from evals.vlm.loop import Accelerator, Job, train
 from evals.vlm.model import next_token_loss
 from evals.vlm.optimisation import Optimisation
-from evals.vlm.tokens import IGNORED
+from evals.vlm.pages import Document, Packed, pack
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -30,8 +29,6 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 """Of Llamas: `tiny` for trying things out, `small` for the embedded world."""
 _EPSILON = 1e-5
 """Of the norms, as in Llama 2."""
-Document = Sequence[str]
-"""Parts in turn: learnt, only read, learnt and so on. What is only read stands in the place of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,9 @@ class LanguageRecipe:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    blur: float = 0.0
-    """The most that is seen, at the end, of other words in the place of one that is only read."""
-    clear: float = 0.0
+    doubt: float = 0.0
+    """The most, at the end, that is seen of what might be there in the place of what is."""
+    sure: float = 0.0
     """Share of the blocks, the first ones, without any of that."""
     seed: int = 0
 
@@ -106,7 +103,7 @@ def train_language(
     if not documents:
         raise DataError("there is no text to train a language model on.")
     model.requires_grad_(True)
-    feed = Packed(pack(documents, tokenizer, recipe.block), tokenizer.pad_token_id, recipe)
+    feed = Packed(pack(documents, tokenizer, recipe.block), recipe)
     learning = Optimisation(
         rate=recipe.rate,
         steps=recipe.steps,
@@ -121,93 +118,11 @@ def train_language(
         work=json.dumps([asdict(recipe), feed.fingerprint, digest(model), versions()], sort_keys=True),
         objective=NextToken(model),
         inputs=lambda page: tuple(tensor.to(device) for tensor in page),
-        tokens=lambda page: int((page.words_3BT[0] != tokenizer.pad_token_id).sum()),
+        tokens=lambda page: int((page.words_KBT[0] != tokenizer.pad_token_id).sum()),
         feed=feed,
         optimisation=learning,
     )
     return train(job, folder, accelerator, bar, stop)
-
-
-def pack(documents: Sequence[Document], tokenizer: Any, block: int) -> Int[Tensor, "2 N T"]:
-    """Documents in their order, each from BOS to EOS, as many to a block as fit: tokens, and what is to be learnt.
-
-    What is only read and what is padded is IGNORED there. A document longer than a block is cut; none is divided among
-    two, where what is asked of it could not be known.
-    """
-    opening = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    blocks: list[tuple[list[int], list[int]]] = []
-    for document in documents:
-        ids, labels = list(opening), list(opening)
-        for number, words in enumerate(tokenizer(list(document), add_special_tokens=False, verbose=False)["input_ids"]):
-            ids += words
-            labels += words if number % 2 == 0 else [IGNORED] * len(words)
-        ids, labels = ([*tokens, tokenizer.eos_token_id][:block] for tokens in (ids, labels))
-        if not blocks or len(blocks[-1][0]) + len(ids) > block:
-            blocks.append(([], []))
-        blocks[-1][0].extend(ids)
-        blocks[-1][1].extend(labels)
-    fill = (tokenizer.pad_token_id, IGNORED)
-    return torch.tensor(
-        [[tokens[k] + [fill[k]] * (block - len(tokens[k])) for tokens in blocks] for k in range(len(fill))]
-    )
-
-
-class Page(NamedTuple):
-    """Blocks to be read at once."""
-
-    labels_BT: Int[Tensor, "B T"]
-    """IGNORED where nothing is learnt."""
-    words_3BT: Int[Tensor, "3 B T"]
-    """What is seen at each place: its own word, and two others."""
-    shares_3BT: Float[Tensor, "3 B T"]
-    """How much of each: all of its own, but where something is only read."""
-
-
-class Packed(Feed[Page]):
-    """Blocks of tokens in batches, in their order and then from the first again.
-
-    What is only read stands for visual tokens, which a projector makes of features that are never sure. So it is
-    blurred, more so from block to block, and honestly: a word that has some share of a place is as often the true one.
-    """
-
-    def __init__(self, blocks_2NT: Int[Tensor, "2 N T"], pad: int, recipe: LanguageRecipe) -> None:
-        self._ids_NT, self._labels_NT = blocks_2NT
-        self._recipe = recipe
-        self._read_NT = (self._labels_NT == IGNORED) & (self._ids_NT != pad)
-        self._elsewhere = self._ids_NT[self._read_NT]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the tokens."""
-        return hashlib.sha256(torch.stack([self._ids_NT, self._labels_NT]).numpy().tobytes()).hexdigest()
-
-    def plan(self, step: int) -> list[list[int]]:
-        """One micro-batch; it may reach from the last block to the first."""
-        return [[at % len(self._ids_NT) for at in range(step * self._recipe.batch, (step + 1) * self._recipe.batch)]]
-
-    def read(self, samples: Sequence[int]) -> Page:
-        """The blocks."""
-        drawn = [self._blurred(sample) for sample in samples]
-        words_3BT, shares_3BT = (torch.stack(parts, 1) for parts in zip(*drawn, strict=True))
-        return Page(self._labels_NT[list(samples)], words_3BT, shares_3BT)
-
-    def _blurred(self, sample: int) -> tuple[Int[Tensor, "3 T"], Float[Tensor, "3 T"]]:
-        """Words and shares of a block."""
-        recipe, ids_T, read_T = self._recipe, self._ids_NT[sample], self._read_NT[sample]
-        rng, clear = torch_generator(recipe.seed, sample), recipe.clear * len(self._ids_NT)
-        most = recipe.blur * max(0.0, (sample - clear) / (len(self._ids_NT) - clear))
-        blur_T = most * torch.rand(len(ids_T), generator=rng) * read_T
-        own_T, other_T = 1 - blur_T, blur_T / 2
-        wrong_T = torch.rand(len(ids_T), generator=rng) < blur_T
-        own_T, first_T = torch.where(wrong_T, other_T, own_T), torch.where(wrong_T, own_T, other_T)
-        others_2T = ids_T.expand(2, -1)
-        if len(self._elsewhere):
-            others_2T = self._elsewhere[torch.randint(len(self._elsewhere), (2, len(ids_T)), generator=rng)]
-        return torch.cat([ids_T[None], others_2T]), torch.stack([own_T, first_T, other_T])
-
-    def name(self, sample: int) -> str:
-        """Its number."""
-        return f"block {sample}"
 
 
 class NextToken(nn.Module):
@@ -219,11 +134,11 @@ class NextToken(nn.Module):
         self._no_split_modules = getattr(language, "_no_split_modules", None)
 
     def forward(
-        self, labels_BT: Int[Tensor, "B T"], words_3BT: Int[Tensor, "3 B T"], shares_3BT: Float[Tensor, "3 B T"]
+        self, labels_BT: Int[Tensor, "B T"], words_KBT: Int[Tensor, "K B T"], shares_KBT: Float[Tensor, "K B T"]
     ) -> Tensor:
         """Mean cross entropy."""
         language: Any = self.language
-        seen_BTD = torch.einsum("kbtd,kbt->btd", language.get_input_embeddings()(words_3BT), shares_3BT)
+        seen_BTD = torch.einsum("kbtd,kbt->btd", language.get_input_embeddings()(words_KBT), shares_KBT)
         return next_token_loss(self.language, labels_BT, inputs_embeds=seen_BTD)
 
 

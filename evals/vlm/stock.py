@@ -29,7 +29,7 @@ __all__ = ["DOCUMENTS", "LESSON", "SHIPPED", "Stock", "stock_of", "teach"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the embedded world's language model."""
-LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=256, rate=4e-3, blur=0.66, clear=0.35)
+LESSON = LanguageRecipe(size="small", steps=3000, batch=12, block=256, rate=4e-3, doubt=0.5, sure=0.35)
 """How it was trained."""
 DOCUMENTS = 64_000
 """How many it read, drawn as the world's corpus is, which is shorter."""

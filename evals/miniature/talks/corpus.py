@@ -10,9 +10,9 @@ from evals.miniature.talks.asking import KINDS, Ask, asks
 from evals.miniature.talks.captions import caption, description
 from evals.miniature.talks.choices import offered, present, uses
 from evals.miniature.talks.conversations import DESCRIBE, PLACES, Turns, claims, lettered, pick, scene_turns, told_turns
-from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.imagine import imagine, mistaken
 from evals.miniature.talks.lists import checklist, inventory
-from evals.miniature.talks.maps import word_map
+from evals.miniature.talks.maps import glances, word_map
 from evals.miniature.talks.phrases import REFERENCE, SHORT, SYSTEM, USES, a
 from evals.miniature.talks.realworldqa import asked, spatial
 from evals.miniature.talks.sights import Sight
@@ -21,7 +21,7 @@ __all__ = ["END", "conversation", "documents"]
 
 Rng = np.random.Generator
 Document = tuple[str, ...]
-"""Parts in turn: learnt, only read, learnt. What is only read is a map, in the place of a picture."""
+"""Parts in turn: learnt, only read, learnt. What is only read are maps, in the place of a picture (see `glances`)."""
 
 END = "</s>"
 """Ends an answer in a conversation; the tokenizer knows it as the end of a sequence."""
@@ -36,7 +36,7 @@ _FORMS = (
 _FIRST = 24_000
 """Documents before all others: until looking up is learnt, the rest teaches little, and keeps it from being learnt."""
 _ALONE = 0.6
-"""Share of those with lists alone."""
+"""Share of those with lists alone, beside a single map: to look up is learnt best where a place says one word."""
 _SECOND = ("list", "signs", "map", "presence")
 """What follows the maps of the others, in turn."""
 _FORMAL = 0.3
@@ -98,7 +98,7 @@ _LINES: Mapping[str, Callable[[Sight, str, Rng], str]] = MappingProxyType(
         "list": lambda sight, told, rng: checklist(sight, rng),
         "looks": lambda sight, told, rng: inventory(sight, rng),
         # Told twice: each word is found at its place, as in the alignment of maps to pictures.
-        "map": lambda sight, told, rng: told,
+        "map": lambda sight, told, rng: told.partition("\n")[0],
     }
 )
 """What follows a map in one line."""
@@ -108,17 +108,22 @@ _TALKS: Mapping[str, Callable[[Sight, Rng], Turns]] = MappingProxyType(
 """What is asked after a map."""
 
 
-def _mapped(form: str, rng: Rng) -> Document:
-    """A map in the place of a picture, and what is said of it."""
+def _read(sight: Sight, rng: Rng) -> str:
+    """What is only read in the place of a picture."""
+    return glances(sight, mistaken(sight, rng), rng)
+
+
+def _mapped(form: str, rng: Rng, read: Callable[[Sight, Rng], str] = _read) -> Document:
+    """Maps in the place of a picture, and what is said of it."""
     if form in ("reading", "signs"):
         sight, among = _with_sign(rng)
-        told = word_map(sight, rng)
+        told = read(sight, rng)
         if form == "reading":
             return _parts(conversation(_before(told, [_listed(sight, among, rng)])), told)
         turns = [(among[k].question, among[k].answer) for k in rng.permutation(len(among)).tolist()]
         return _parts(_briefly(_before(told, turns)), told)
     sight = _few(rng)
-    told = word_map(sight, rng)
+    told = read(sight, rng)
     if form in _LINES:
         return "", told, f" {_LINES[form](sight, told, rng)}\n"
     turns = _before(told, _TALKS[form](sight, rng) or _described(sight, rng))
@@ -186,13 +191,14 @@ _TOLD: tuple[Callable[[Rng], str], ...] = (
 def documents(number: int, rng: Rng) -> Iterator[Document]:
     """That many documents, in the order to be learnt in.
 
-    First maps with lists, then with what is written, what is there and the map again too (_FIRST of them, or the half);
-    then maps with all that is said of pictures, and in every fourth a scene that is told in sentences.
+    First a map each with lists, then with what is written, what is there and the map again too (_FIRST of them, or
+    the half); then maps with all that is said of pictures, and in every fourth a scene that is told in sentences.
     Captions end with a newline, as in the alignment of pictures; conversations have the templates of LLaVA.
     """
     first = min(_FIRST, number // 2)
     for k in range(first):
-        yield _mapped("list" if k < _ALONE * first else _SECOND[k % len(_SECOND)], rng)
+        alone = k < _ALONE * first
+        yield _mapped("list", rng, word_map) if alone else _mapped(_SECOND[k % len(_SECOND)], rng)
     for k in range(number - first):
         round_, place = divmod(k, 4)
         if place < 3:

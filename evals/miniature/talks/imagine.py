@@ -1,15 +1,17 @@
 """Sights of the mind: scenes that are told and never drawn, to learn language from."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from evals.miniature.palette import COLOURS
 from evals.miniature.signs import WORDS
 from evals.miniature.talks.gatherings import draw_labels
 from evals.miniature.talks.phrases import FLOORS
-from evals.miniature.talks.sights import Box, Item, Sight
+from evals.miniature.talks.sights import STANDING, Box, Item, Sight
 from evals.miniature.textures import TEXTURES
 
-__all__ = ["imagine"]
+__all__ = ["imagine", "mistaken"]
 
 Rng = np.random.Generator
 
@@ -20,6 +22,8 @@ _PARTS = {"rug": (0.6, 0.98, 3.0), "picture": (0.05, 0.28, 5.0), "window": (0.03
 """The same of what a room has."""
 _PART = 0.15
 """Share of the scenes with each of these."""
+_SAME = 0.6
+"""Share of mistakes that leave colours and pattern as they are."""
 
 
 def _colours(rng: Rng, number: int) -> tuple[str, ...]:
@@ -62,6 +66,22 @@ def imagine(rng: Rng) -> Sight:
     items += _parts(rng, len(items))
     floors = list(FLOORS)
     return Sight("gathering", tuple(items), floors[int(rng.integers(len(floors)))])
+
+
+def mistaken(sight: Sight, rng: Rng) -> Sight:
+    """The same sight as it might be instead: other kinds of things, patterns, words and now and then colours.
+
+    They are drawn as those of the sight were, so that neither of the two is the likelier one.
+    """
+    return replace(sight, items=tuple(_mistaken(item, rng) for item in sight.items))
+
+
+def _mistaken(item: Item, rng: Rng) -> Item:
+    label = draw_labels(rng, 1)[0] if item.label in STANDING else item.label
+    other = _item(rng, item.id, label, item.box, item.depth, item.on)
+    if rng.random() < _SAME:
+        other = replace(other, colours=item.colours, shown=item.shown, texture=item.texture)
+    return other
 
 
 def _parts(rng: Rng, first: int) -> list[Item]:

@@ -14,7 +14,7 @@ from evals.miniature.talks.asking import TEXTURED
 from evals.miniature.talks.phrases import FLOORS
 from evals.miniature.talks.sights import Item, Sight
 
-__all__ = ["FLOOR", "SIDE", "WALL", "places", "word_map"]
+__all__ = ["FLOOR", "GLANCES", "SIDE", "WALL", "glances", "places", "word_map"]
 
 Rng = np.random.Generator
 
@@ -22,6 +22,8 @@ SIDE = 8
 """Cells along each axis."""
 FLOOR, WALL = -1, -2
 """What stands in a cell without a thing, in the place of an id."""
+GLANCES = 3
+"""Maps that are seen at once in the place of a picture, whose tokens show more than one word can say."""
 _FIRST = 3
 """Words of a thing that are said if it has cells enough: its name or writing, a colour, its pattern."""
 
@@ -39,6 +41,12 @@ def word_map(sight: Sight, rng: Rng, cells: Sequence[int] | None = None) -> str:
         for number, at in enumerate(rng.permutation(len(mine)).tolist()):
             words[mine[at]] = said[number if number < min(_FIRST, len(said)) else int(rng.integers(len(said)))]
     return " ".join(words)
+
+
+def glances(sight: Sight, other: Sight, rng: Rng) -> str:
+    """A map a line: GLANCES of what is there, and as many of what might be."""
+    seen = [(each, _from_boxes(each)) for each in (sight, other)]
+    return "\n".join(word_map(each, rng, cells) for each, cells in seen for _ in range(GLANCES))
 
 
 def places(body_YX: Int16[np.ndarray, "Y X"], floor: int) -> list[int]:

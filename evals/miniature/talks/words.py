@@ -39,6 +39,7 @@ def _fixed() -> Iterator[str]:
         "Describe the image.",
         "To the left of it is a mug. To the right",
         "There are only some, not both.",
+        "An aeroplane is one.",
     )
     for label in LABELS:
         yield f"{phrases.said(label)} {phrases.many(label)} {phrases.a(label)}"

@@ -1,6 +1,5 @@
 """Small language models trained on text alone."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from evals.context import silent_bar
 from evals.errors import DataError, UnavailableError, UsageError, WeightsError
 from evals.vlm import log
-from evals.vlm.language import LanguageRecipe, NextToken, Packed, open_language, pack, small_llama, train_language
+from evals.vlm.language import LanguageRecipe, NextToken, open_language, small_llama, train_language
 from evals.vlm.loop import accelerator
 from evals.vlm.tokens import IGNORED
 from tests.evals.vlm.small import after, tokenizer
@@ -33,69 +32,11 @@ def learn(words: Any, folder: Path, seed: int = 0, documents: Any = DOCUMENTS, *
     return made, done
 
 
-def test_documents_are_packed_whole(words: Any) -> None:
-    """BOS, parts, EOS; what is only read is no target; as many as fit into a block, the rest is padded; one is cut."""
-    numbers = words.get_vocab()
-
-    def ids(told: str) -> list[int]:
-        return [numbers[word] for word in told.split()]
-
-    documents = [("what colour", "red", "is it"), ("red",), ("blue",), ("is it", "the", "red blue red blue red blue")]
-    blocks = pack(documents, words, 9)
-    assert blocks.shape == (2, 3, 9)
-    pad = [words.pad_token_id]
-    first, second = ids("<s> what colour red is it </s>"), ids("<s> red </s> <s> blue </s>")
-    third = ids("<s> is it the red blue red blue red")
-    assert blocks[0].tolist() == [first + pad * 2, second + pad * 3, third]
-    labels = [[*first[:3], IGNORED, *first[4:]], second, [*third[:3], IGNORED, *third[4:]]]
-    assert blocks[1].tolist() == [each + [IGNORED] * (9 - len(each)) for each in labels]
+def test_without_a_text_there_is_nothing_to_learn(words: Any) -> None:
+    """And no folder is made."""
     with pytest.raises(DataError, match="no text"):
         learn(words, Path("nowhere"), documents=[])
-
-
-def test_blocks_come_in_their_order() -> None:
-    """And again from the first; without anything that is only read, nothing is blurred."""
-    feed = Packed(torch.arange(28).view(2, 7, 2), pad=99, recipe=replace(RECIPE, batch=3))
-    assert [feed.plan(step) for step in (0, 2, 3)] == [[[0, 1, 2]], [[6, 0, 1]], [[2, 3, 4]]]
-    page = feed.read([6, 0])
-    assert [page.words_3BT[0].tolist(), page.labels_BT.tolist()] == [[[12, 13], [0, 1]], [[26, 27], [14, 15]]]
-    assert page.shares_3BT[0].eq(1).all() and not page.shares_3BT[1:].any()
-
-
-def test_what_is_only_read_is_blurred_more_and_more() -> None:
-    """Neither what is learnt nor what is padded, nor the first blocks; by words that are only read; drawn by block."""
-    ids = torch.tensor([[1, 2, 3, 0]]).repeat(1000, 1) + torch.tensor([0, 0, 4, 0]) * (torch.arange(1000)[:, None] % 2)
-    labels = torch.tensor([[1, IGNORED, IGNORED, IGNORED]]).repeat(1000, 1)
-    feed = Packed(torch.stack([ids, labels]), pad=0, recipe=replace(RECIPE, blur=0.6, clear=0.25))
-    page = feed.read(range(1000))
-    own = page.shares_3BT[0]
-    torch.testing.assert_close(page.shares_3BT.sum(0), torch.ones(1000, 4))
-    assert own[:, [0, 3]].eq(1).all() and own[:251].eq(1).all()
-    assert torch.equal(page.words_3BT[0], ids)
-    assert set(page.words_3BT[1:].flatten().tolist()) == {2, 3, 7}
-    most = page.shares_3BT[:, 900:, 1:3].amax(0)
-    assert 0.4 < most.min() < 0.42
-    torch.testing.assert_close(1 - most.mean().item(), 0.6 * 700 / 750 / 2, atol=0.03, rtol=0)
-    again = feed.read([990, 17])
-    assert torch.equal(again.shares_3BT[:, 0], page.shares_3BT[:, 990])
-    assert torch.equal(again.words_3BT[:, 0], page.words_3BT[:, 990])
-
-
-def test_shares_can_be_taken_at_their_value() -> None:
-    """Of all words with some share of a place, that share is the true one."""
-    ids, labels = torch.full((40, 4000), 5), torch.full((40, 4000), IGNORED)
-    shares = (
-        Packed(torch.stack([ids, labels]), pad=0, recipe=replace(RECIPE, blur=0.6, clear=0.0)).read([39]).shares_3BT
-    )
-    true = torch.zeros_like(shares)
-    true[0] = 1
-    judged = 0
-    for low in torch.arange(0, 1, 0.1):
-        among = (shares > low) & (shares <= low + 0.1)
-        if among.sum() > 300:
-            judged += 1
-            torch.testing.assert_close(true[among].mean(), shares[among].mean(), atol=0.05, rtol=0)
-    assert judged >= 8
+    assert not Path("nowhere").exists()
 
 
 def test_keys_begin_as_queries(words: Any) -> None:

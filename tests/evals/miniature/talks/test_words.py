@@ -1,6 +1,7 @@
 """The tokenizer and the corpus."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 
 from evals.miniature.talks import build, gqa, mme, pope, realworldqa, scienceqa, textvqa
 from evals.miniature.talks.corpus import conversation, documents
-from evals.miniature.talks.imagine import imagine
+from evals.miniature.talks.imagine import imagine, mistaken
 from evals.miniature.talks.lists import checklist, inventory
-from evals.miniature.talks.maps import SIDE, word_map
+from evals.miniature.talks.maps import GLANCES, SIDE, glances, word_map
 from evals.miniature.talks.phrases import LETTER, LETTER_ONLY, SHORT, SYSTEM, WORD_ONLY
-from evals.miniature.talks.sights import Item, Sight
+from evals.miniature.talks.sights import STANDING, Item, Sight
 from evals.miniature.talks.words import save_tokenizer, split, vocabulary
 
 PROMPT = f"{SYSTEM} USER: What colour is the mug?\n{SHORT} ASSISTANT:"
@@ -122,8 +123,11 @@ def test_documents() -> None:
     assert all(text.count("ASSISTANT:") == text.count("</s>") >= 1 for text in talks)
     assert sum(text.endswith("\n") for text in texts) == 24 + 10 + 1
     assert len(set(texts)) > 55
-    only_read = [parts[1].split() for parts in first if len(parts) == 3]
-    assert len(only_read) == 30 + 23 and {len(words) for words in only_read} == {SIDE**2}
+    only_read = [[line.split() for line in parts[1].split("\n")] for parts in first if len(parts) == 3]
+    assert [len(lines) for lines in only_read] == [1] * 18 + [2 * GLANCES] * (12 + 23)
+    assert {len(words) for lines in only_read for words in lines} == {SIDE**2}
+    told_again = [parts for parts in first[18:30] if not parts[0] and parts[1].split("\n")[0] in parts[2]]
+    assert len(told_again) == 3
 
 
 def test_lists_are_true_and_even() -> None:
@@ -174,6 +178,36 @@ def test_maps_have_a_word_for_each_visual_token() -> None:
     assert set(word_map(Sight("board", (board,)), np.random.default_rng(0)).split()) == {
         *("wall", "sign", "taxi", "red", "blue")
     }
+
+
+def test_a_mistaken_sight_stands_where_the_true_one_does() -> None:
+    """Things stay things at their places; kinds and words are others mostly, and neither of two is the likelier one."""
+    rng = np.random.default_rng(8)
+    sights = [imagine(rng) for _ in range(400)]
+    pairs = [pair for sight in sights for pair in zip(sight.items, mistaken(sight, rng).items, strict=True)]
+    assert all((item.id, item.box, item.on) == (other.id, other.box, other.on) for item, other in pairs)
+    assert all((item.label in STANDING) == (other.label in STANDING) for item, other in pairs)
+    assert all(item.label == other.label for item, other in pairs if item.label not in STANDING)
+    signs = [(item.text, other.text) for item, other in pairs if item.text]
+    assert sum(one != two for one, two in signs) > 0.8 * len(signs) > 80
+    standing = [(item, other) for item, other in pairs if item.label in STANDING]
+    assert 0.6 < np.mean([item.label != other.label for item, other in standing]) < 0.98
+    assert 0.5 < np.mean([item.colours == other.colours for item, other in standing]) < 0.75
+    before, after = (Counter(item.label for item in side) for side in zip(*standing, strict=True))
+    assert all(abs(before[label] - after[label]) < 0.05 * len(standing) for label in before | after)
+
+
+def test_glances_say_together_what_is_at_a_place() -> None:
+    """First what is there, then what might be; places of things have several words, those of the room mostly not."""
+    rng = np.random.default_rng(9)
+    sight = imagine(rng)
+    lines = [line.split() for line in glances(sight, mistaken(sight, rng), rng).split("\n")]
+    assert len(lines) == 2 * GLANCES and {len(words) for words in lines} == {SIDE**2}
+    known = [set(word_map(each, rng).split()) for each in [sight] * 20]
+    there = set().union(*known)
+    assert all(set(words) <= there for words in lines[:GLANCES])
+    assert not all(set(words) <= there for words in lines[GLANCES:])
+    assert len({tuple(words) for words in lines}) == 2 * GLANCES
 
 
 def test_told_scenes_hold_the_answers() -> None:
