@@ -12,7 +12,7 @@ TRAINING = (
     "accelerate launch --use_fsdp --fsdp_version 2 -m evals train-vlm eupe-vit-b --data /data --device cuda"
 )
 
-TEACHING = "Example:  eupe-eval data language --to language          (a quarter of an hour on two cores)"
+TEACHING = "Example:  eupe-eval data language --to language          (about 20 minutes on two cores)"
 
 
 def train_vlm(
