@@ -94,7 +94,7 @@ class _Chunk:
 
 
 def world_name(size: str, seed: int) -> str:
-    """Folder name of a world, such as "v3-small-s0"."""
+    """Folder name of a world, such as "v4-small-s0"."""
     return f"v{VERSION}-{size}-s{seed}"
 
 

@@ -33,7 +33,7 @@ def test_a_run_renders_a_damaged_world_again(damaged: Path, tmp_path: Path, tiny
     """In the cache the world is ours to mend: the same identity comes back, whole."""
     settings = compose.compose(flags={"data": "miniature-tiny", "cache": str(tmp_path / "cache")})
     context = make_context(settings, quiet=True)
-    assert context.roots.world == "v3-tiny-s0"
+    assert context.roots.world == world.world_name("tiny", 0)
     assert world.is_whole(damaged)
     assert world.read_identity(damaged) == world.read_identity(tiny_world)
 

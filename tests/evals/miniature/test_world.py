@@ -60,7 +60,7 @@ def test_a_world_that_is_there_is_not_made_again(tiny_world: Path) -> None:
 
 def test_another_world_or_foreign_files_are_refused(tiny_world: Path, tmp_path: Path) -> None:
     """Neither another seed's world nor a folder with other files is overwritten."""
-    with pytest.raises(UsageError, match="v3-tiny-s0, wanted v3-tiny-s1"):
+    with pytest.raises(UsageError, match=f"v{VERSION}-tiny-s0, wanted v{VERSION}-tiny-s1"):
         make(tiny_world, size="tiny", seed=1)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="no embedded world"):
