@@ -109,8 +109,11 @@ def killed(folder: Path, times: int, seed: int) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_termination_leaves_no_litter(folder: Path, number: int, code: int) -> None:
     """SIGTERM or Ctrl-C in the middle: their exit codes, no trace, no temporary file, and how to go on after Ctrl-C."""
-    process = subprocess.Popen(command(*ALL), cwd=folder, env=environment(folder), stderr=subprocess.PIPE)
-    time.sleep(4)
+    words = [word for word in ALL if word != "--quiet"]
+    process = subprocess.Popen(command(*words), cwd=folder, env=environment(folder), stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert any(b" to run" in line for line in process.stderr), "it ended before it began"
+    time.sleep(1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
