@@ -1,4 +1,4 @@
-"""Answers in batches against one by one, and how much padding grouped batches save, in one process.
+"""Answers in batches against one by one, and how much of a step is padding, grouped as published and at random.
 
     python tests/performance/vlm.py [--questions 32] [--tokens 32] [--batch 32] [--repeats 3]
 
