@@ -8,7 +8,7 @@ import typer
 from evals.errors import ResultsError, UsageError
 
 TRAINING = (
-    "Examples:  eupe-eval train-vlm eupe-vit-b --data /data   |   "
+    "Examples:  eupe-eval train-vlm eupe-vit-b --data /data   |   eupe-eval train-vlm pixels --data miniature   |   "
     "accelerate launch --use_fsdp --fsdp_version 2 -m evals train-vlm eupe-vit-b --data /data --device cuda"
 )
 
@@ -17,7 +17,10 @@ TEACHING = "Example:  eupe-eval data language --to language          (about 20 m
 
 def train_vlm(
     encoder: Annotated[str, typer.Argument(help="Entry, route (timm:<name> ...) or export.")],
-    recipe: Annotated[str, typer.Option(help="Name in configs/vlm, or a YAML file.")] = "llava-1.5",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Name in configs/vlm, or a YAML file (default: llava-1.5; miniature on the embedded world)."),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="`hub`, `random`, or a checkpoint file.")] = None,
     data: Annotated[
         str | None, typer.Option(envvar="EUPE_EVAL_DATA", help="Folder with llava/, or `miniature`.")
@@ -33,8 +36,11 @@ def train_vlm(
     typer.echo(str(_trained(encoder, recipe, weights, {"data": data, "device": device, "cache": cache}, quiet)))
 
 
-def _trained(name: str, recipe_name: str, weights: str | None, flags: dict[str, str | None], quiet: bool) -> Path:
+def _trained(
+    name: str, recipe_name: str | None, weights: str | None, flags: dict[str, str | None], quiet: bool
+) -> Path:
     from evals import compose
+    from evals.benchmarks.base_questions import QuestionBenchmark
     from evals.device import exact_arithmetic
     from evals.encoders.load import load
     from evals.session import make_context
@@ -42,12 +48,13 @@ def _trained(name: str, recipe_name: str, weights: str | None, flags: dict[str, 
     from evals.vlm.recipe import find
     from evals.vlm.stock import stock_of
 
-    recipe = find(recipe_name)
     settings = compose.compose(chosen_suites=("vlm",), flags=flags)
     (entry,) = compose.entries([name], weights, settings.seed, None)
     context = make_context(settings, quiet=quiet)
     if "llava" not in context.roots.folders:
         raise UsageError("no folder of LLaVA's records is configured: pass --data with llava/ in it, or `miniature`.")
+    protocol = QuestionBenchmark.protocols["miniature" if context.roots.world else "paper"]
+    recipe = find(recipe_name or protocol.get("recipe", QuestionBenchmark.recipe))
     exact_arithmetic()
     found = load(entry, context.digests).to(context.device)
     folder = ensure(recipe, found, stock_of(recipe, context), context)
