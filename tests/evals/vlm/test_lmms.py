@@ -48,9 +48,9 @@ def folder(tmp_path: Path) -> Path:
     encoder, words = SmallEncoder(), tokenizer()
     made = model(words, seed=3)
     with torch.no_grad():
-        for parameter in made.parameters():
-            # The usual initialisation is so small that one word wins everywhere.
-            parameter.mul_(6)
+        for name, parameter in made.named_parameters():
+            # As they are drawn, places attend to what is like them, and one word wins whatever is shown.
+            parameter.mul_(0.1 if "k_proj" in name else 6 if "projector" in name else 3)
     card = VlmCard(RECIPE.describe(), "small-0", digest(encoder), DIM, RECIPE.layer, SIDE, GRID, words.pad_token_id)
     write_vlm(tmp_path / "vlm", card, made, words)
     return tmp_path / "vlm"
@@ -142,8 +142,9 @@ def test_a_stop_string_ends_an_answer(plugin: Any) -> None:
     words = whole.split(" ")
     assert len(words) > 2
     assert said([None]) == said([]) == said(["never"]) == whole
-    assert said(words[2]) == said(["never", words[2], "never"]) == " ".join(words[:2])
-    assert said([words[2], words[1]]) == words[0]
+    first, second = (f" {word}" for word in words[1:3])  # a word alone may be part of one before it
+    assert said(second) == said(["never", second, "never"]) == " ".join(words[:2])
+    assert said([second, first]) == words[0]
 
 
 def test_where_the_picture_stands_is_ours(plugin: Any) -> None:
