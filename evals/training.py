@@ -48,13 +48,14 @@ def _trained(
     from evals.vlm.recipe import find
     from evals.vlm.stock import stock_of
 
+    named = None if recipe_name is None else find(recipe_name)
     settings = compose.compose(chosen_suites=("vlm",), flags=flags)
     (entry,) = compose.entries([name], weights, settings.seed, None)
     context = make_context(settings, quiet=quiet)
     if "llava" not in context.roots.folders:
         raise UsageError("no folder of LLaVA's records is configured: pass --data with llava/ in it, or `miniature`.")
     protocol = QuestionBenchmark.protocols["miniature" if context.roots.world else "paper"]
-    recipe = find(recipe_name or protocol.get("recipe", QuestionBenchmark.recipe))
+    recipe = named or find(protocol.get("recipe", QuestionBenchmark.recipe))
     exact_arithmetic()
     found = load(entry, context.digests).to(context.device)
     folder = ensure(recipe, found, stock_of(recipe, context), context)

@@ -21,7 +21,7 @@ def words() -> Any:
 
 
 def doubted(doubt: float, sure: float, blocks: int = 1000, parts: int = 1) -> Packed:
-    """Blocks of words 1 and 2, then so many parts of two places that are only read, each between places of word 1."""
+    """Blocks of word 1, with so many parts of two places each that are only read: 3 and 4 there, 5 and 6 perhaps."""
     labels = torch.tensor([[1, 1, *[IGNORED, IGNORED, 1] * parts]], dtype=torch.int32).repeat(blocks, 1)
     lines = [[1, 1, *[word, word, 1] * parts] for word in (3, 4, 5, 6)]
     words_KNT = torch.tensor(lines, dtype=torch.int32)[:, None].repeat(1, blocks, 1)
